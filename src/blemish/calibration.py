@@ -1,0 +1,100 @@
+"""What normal looks like in numbers: leave-one-out scores of the training images.
+
+A second pass over the training images gives every one the score it would have had, had it not
+been among them. Thresholds come from these, so no good image has to be held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from blemish.arrays import BoolArray, Float64Array, FloatArray
+from blemish.errors import InputError
+from blemish.maps import MapOperator, image_scores
+from blemish.scorer import LeftOutScorer, ScoreStatistics
+from blemish.threshold import PixelHistogram, Threshold, threshold_for
+
+PIXEL_PROBABILITIES = 1.0 - np.array(
+    [1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002]
+    + [0.001, 0.0005, 0.0002, 0.0001, 0.00005, 0.00002, 0.00001, 0.0]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Leave-one-out scores of the training images.
+
+    Attributes
+    ----------
+    scores : float64 (n,)
+        Image scores, in the order of the images.
+    pixel_quantiles : float64 (19,)
+        Of the pixel values of all leave-one-out maps, at `PIXEL_PROBABILITIES`.
+    """
+
+    scores: Float64Array
+    pixel_quantiles: Float64Array
+
+    def threshold(self, false_alarm_rate: float) -> Threshold:
+        """Image threshold for a false-alarm rate; see `threshold_for`."""
+        return threshold_for(self.scores, false_alarm_rate)
+
+    def pixel_threshold(self, false_alarm_rate: float) -> float:
+        """Map value that at most this share of the pixels of good images reach.
+
+        Between the kept quantiles it is interpolated in log rate; below the smallest rate kept
+        (1e-5) it is the largest value seen.
+
+        Raises
+        ------
+        InputError
+            A rate outside (0, 1).
+        """
+        if not 0.0 < false_alarm_rate < 1.0:
+            raise InputError(
+                f"The pixel false-alarm rate must be between 0 and 1, but is "
+                f"{false_alarm_rate}. Try 0.001."
+            )
+        rates = 1.0 - PIXEL_PROBABILITIES
+        if false_alarm_rate < rates[-2] * (1 - 1e-9):
+            return float(self.pixel_quantiles[-1])
+        kept = slice(len(rates) - 2, None, -1)
+        return float(
+            np.interp(np.log(false_alarm_rate), np.log(rates[kept]), self.pixel_quantiles[kept])
+        )
+
+
+def calibrate(
+    batches: Iterable[Sequence[FloatArray]],
+    scorer: LeftOutScorer,
+    operator: MapOperator,
+    *,
+    statistics: ScoreStatistics | None = None,
+    top_k: int = 1,
+    ignored: BoolArray | None = None,
+) -> Calibration:
+    """Pass over the training images for their leave-one-out scores.
+
+    Parameters
+    ----------
+    batches : iterable of lists of float (N, P, d)
+        Embeddings of the very images the moments were gathered from.
+    scorer : LeftOutScorer
+    operator : MapOperator
+    statistics : ScoreStatistics, optional
+    top_k : int
+        See `image_scores`.
+    ignored : bool (H, W), optional
+        Pixels that do not count.
+    """
+    histogram = PixelHistogram()
+    scores: list[Float64Array] = []
+    kept = slice(None) if ignored is None else ~ignored
+    for levels in batches:
+        maps = operator(scorer(levels, statistics))
+        scores.append(image_scores(maps, top_k))
+        histogram.add(maps[:, kept])
+    return Calibration(np.concatenate(scores), histogram.quantiles(PIXEL_PROBABILITIES))

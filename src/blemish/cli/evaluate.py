@@ -1,0 +1,88 @@
+"""`blemish evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from blemish.arrays import BoolArray
+from blemish.cli.options import PATH, data_options, quiet_option, rate_options
+from blemish.cli.progress import ProgressBar
+from blemish.datasets import Sample, read_dataset
+from blemish.evaluation import evaluate as evaluate_model
+from blemish.inspection import Inspected
+from blemish.model_file import load_model
+from blemish.results import ResultsFolder, metric_rows, model_facts
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("data", type=PATH)
+@click.option("--out", "-o", type=PATH, help="Folder for results.csv, pictures and report.html.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@data_options
+@rate_options
+@quiet_option
+def evaluate(
+    *,
+    model: Path,
+    data: Path,
+    out: Path | None,
+    as_json: bool,
+    layout: str | None,
+    category: str | None,
+    false_alarm_rate: float | None,
+    quiet: bool,
+) -> None:
+    """Measure a MODEL on the labelled test images of DATA.
+
+    The threshold is the model's own, from its training images; the labels are never used to
+    choose it.
+
+    \b
+    Example:
+        blemish evaluate bottle.blemish datasets/mvtec/bottle --json
+    """
+    loaded = load_model(model)
+    samples = read_dataset(data, split="test", layout=layout, category=category)
+    folder = None
+    if out is not None:
+        folder = ResultsFolder(
+            out, loaded, title=model.stem, threshold=loaded.threshold(false_alarm_rate)
+        )
+    failed: list[str] = []
+
+    def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:
+        if found.error is not None:
+            failed.append(str(found.error))
+        if folder is not None:
+            name = sample.image
+            shown = name.relative_to(data) if name.is_relative_to(data) else Path(name.name)
+            folder.add(shown.as_posix(), found, label=sample.defect, truth=mask)
+
+    with ProgressBar(quiet=quiet) as progress:
+        result = evaluate_model(
+            loaded,
+            samples,
+            false_alarm_rate=false_alarm_rate,
+            progress=progress,
+            on_image=collect,
+        )
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2))
+    else:
+        for name, value in metric_rows(result).items():
+            click.echo(f"{name:<18} {value if isinstance(value, str) else format(value, '.4f')}")
+        for defect, (hits, images) in result.recall_per_defect.items():
+            click.echo(f"  found {hits:>4} of {images:>4}  {defect}")
+    if folder is not None:
+        report = folder.finish(
+            evaluation=result, facts=model_facts(loaded, loaded.threshold(false_alarm_rate))
+        )
+        click.echo(f"Report: {report}", err=as_json)
+    if failed:
+        for reason in failed:
+            click.echo(f"Error: {reason}", err=True)
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,151 @@
+"""`blemish fit`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from blemish.cli.options import PATH, Numbers, data_options, quiet_option
+from blemish.cli.progress import ProgressBar
+from blemish.datasets import read_dataset
+from blemish.embedding import REDUCTIONS
+from blemish.gaussian import SHRINKAGES
+from blemish.images import read_mask
+from blemish.maps import BLURS, UPSAMPLINGS
+from blemish.model import fit as fit_model
+from blemish.results import threshold_text
+from blemish.scoring import SCORES
+from blemish.settings import PRESETS, FitSettings
+from blemish.writing import check_writable
+
+_DEFAULTS = FitSettings()
+
+
+def _option(name: str, kind: Any, text: str, *flags: str) -> Any:
+    """Option of the setting with the same name and default."""
+    default = getattr(_DEFAULTS, name)
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        *flags,
+        type=kind,
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
+
+
+def _flag(name: str, text: str) -> Any:
+    return click.option(f"--{name.replace('_', '-')}", is_flag=True, help=text)
+
+
+_SETTINGS = [
+    _option("backbone", str, "builtin, a ResNet, or an ONNX feature extractor."),
+    _option("layers", Numbers(","), "Layers from 1 to 4, such as 1,2,3. Default: those three."),
+    _option("preset", click.Choice(PRESETS), "full: whole image. paper: 256, centre crop 224."),
+    _option("size", Numbers("x", 2), "HEIGHTxWIDTH of the network's input. Default: about 256."),
+    _option("roi", Numbers(",", 4), "Region of interest: x,y,width,height in image pixels."),
+    _option("value_range", Numbers(",", 2, float), "LOW,HIGH: black and white of deep images."),
+    _option("interpolation", click.Choice(["bicubic", "bilinear"]), "Of the resize."),
+    _option("reduction", click.Choice(REDUCTIONS), "How channels are chosen."),
+    _option("dims", Numbers(","), "Dimensions kept in all, or per layer as 16,64,256."),
+    _flag("layer_sums", "Add to each layer the finer one."),
+    _option("seed", click.IntRange(0), "Of the random choice."),
+    _option("epsilon", click.FloatRange(0), "Added to the diagonal of the covariance."),
+    _option("shrinkage", click.Choice(SHRINKAGES), "Of the covariance, for few images."),
+    _flag("shared", "One Gaussian for all positions, for textures."),
+    _option("score", click.Choice(SCORES), "What is measured at every position."),
+    _option("chebyshev_scale", click.FloatRange(0, 1, min_open=True), "Of the Chebyshev bound."),
+    _option("upsampling", click.Choice(UPSAMPLINGS), "From positions to pixels."),
+    _option("blur", click.Choice(BLURS), "Of the map."),
+    _option("sigma", click.FloatRange(0, min_open=True), "Of the blur, in pixels of the input."),
+    _option("top_k", click.IntRange(1), "Image score: mean of so many highest pixels."),
+    _option(
+        "false_alarm_rate",
+        click.FloatRange(0, 1, min_open=True, max_open=True),
+        "Share of good images that may be called anomalous.",
+    ),
+    _option(
+        "pixel_false_alarm_rate",
+        click.FloatRange(0, 1, min_open=True, max_open=True),
+        "Share of their pixels that may lie in a predicted mask.",
+    ),
+]
+
+
+def setting_options(command: Any) -> Any:
+    """All settings of a fit as options."""
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+def settings_from(options: dict[str, Any]) -> FitSettings:
+    """Settings from the values of `setting_options`."""
+    dims = options["dims"]
+    if dims is not None and len(dims) == 1:
+        dims = dims[0]
+    return FitSettings(**{**{f.name: options[f.name] for f in fields(FitSettings)}, "dims": dims})
+
+
+@click.command()
+@click.argument("images", type=PATH)
+@click.option("--out", "-o", type=PATH, help="Model file to write. Default: IMAGES.blemish.")
+@click.option("--weights", type=PATH, help="State dict of the ResNet: .safetensors or .pth.")
+@click.option("--ignore-mask", type=PATH, help="Image, not black where nothing is to be scored.")
+@data_options
+@setting_options
+@quiet_option
+def fit(  # noqa: D417
+    *,
+    images: Path,
+    out: Path | None,
+    weights: Path | None,
+    ignore_mask: Path | None,
+    layout: str | None,
+    category: str | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Learn what good parts look like, from a folder of IMAGES.
+
+    Of a data set the good training images are used; its layout is found by itself. A plain folder
+    is taken to hold good images only.
+
+    \b
+    Example:
+        blemish fit parts/bottle/good
+        blemish fit datasets/mvtec/bottle --backbone resnet18 --preset paper --dims 100
+    """
+    settings = settings_from(options)
+    out = out or default_output(images)
+    check_writable(out)
+    samples = read_dataset(images, split="train", layout=layout, category=category)
+    mask = None if ignore_mask is None else read_mask(ignore_mask)
+    with ProgressBar(quiet=quiet) as progress:
+        model = fit_model(
+            [sample.image for sample in samples],
+            settings,
+            weights=weights,
+            ignore_mask=mask,
+            progress=progress,
+            on_plan=None if quiet else lambda plan: click.echo(f"Plan: {plan}.", err=True),
+        )
+    model.save(out)
+    if not quiet:
+        click.echo(f"Learned from {model.count} images, wrote {out}.")
+        click.echo(f"Threshold {threshold_text(model.threshold())}.")
+
+
+def default_output(images: Path) -> Path:
+    """FOLDER -> FOLDER.blemish, beside the folder.
+
+    Examples
+    --------
+    >>> default_output(Path("parts/bottle/"))
+    PosixPath('parts/bottle.blemish')
+    """
+    folder = images if images.name else images.resolve()
+    return folder.with_name(f"{folder.name}.blemish")

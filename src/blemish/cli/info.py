@@ -1,0 +1,46 @@
+"""`blemish info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from blemish.cli.options import PATH
+from blemish.model_file import load_model, read_header
+from blemish.results import model_facts
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def info(*, model: Path, as_json: bool) -> None:
+    """Say what a MODEL is: settings, backbone, images, thresholds."""
+    loaded = load_model(model)
+    header = read_header(model)
+    threshold = loaded.threshold()
+    if as_json:
+        header["file_bytes"] = model.stat().st_size
+        header["images"] = loaded.count
+        header["threshold"] = {
+            "value": threshold.value,
+            "false_alarm_rate": threshold.false_alarm_rate,
+            "method": threshold.method,
+            "interval": threshold.interval,
+            "confidence": threshold.confidence,
+            "images": threshold.images,
+            "images_needed": threshold.images_needed,
+        }
+        header["pixel_threshold"] = loaded.pixel_threshold()
+        click.echo(json.dumps(header, indent=2, sort_keys=True))
+        return
+    facts = {
+        "file": f"{model}, {model.stat().st_size / 1e6:.1f} MB, format {header['version']}, "
+        f"written by blemish {header['written_by']}",
+        **model_facts(loaded),
+        "backbone source": loaded.backbone.source,
+        "backbone sha256": loaded.backbone.sha256,
+    }
+    for name, value in facts.items():
+        click.echo(f"{name:<20} {value}")

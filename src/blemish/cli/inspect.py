@@ -1,0 +1,143 @@
+"""`blemish inspect`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from blemish.cli.options import PATH, quiet_option, rate_options
+from blemish.cli.progress import ProgressBar
+from blemish.errors import DatasetError
+from blemish.images import list_images
+from blemish.inspection import inspect_images
+from blemish.model_file import load_model
+from blemish.results import PICTURES, ResultsFolder, model_facts, records_csv, verdict_of
+
+ANOMALOUS_STATUS = 3
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("images", type=PATH, nargs=-1, required=True)
+@click.option("--out", "-o", type=PATH, help="Folder for results.csv, pictures and report.html.")
+@click.option(
+    "--pictures",
+    default="five-panel",
+    show_default=True,
+    help=f"With --out: kinds to write, of {', '.join(PICTURES)}; or none.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per image, a line each.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV instead of a table for people.")
+@click.option(
+    "--exit-code", is_flag=True, help=f"Exit with {ANOMALOUS_STATUS} if an image is anomalous."
+)
+@rate_options
+@quiet_option
+def inspect(
+    *,
+    model: Path,
+    images: tuple[Path, ...],
+    out: Path | None,
+    pictures: str,
+    as_json: bool,
+    as_csv: bool,
+    exit_code: bool,
+    false_alarm_rate: float | None,
+    quiet: bool,
+) -> None:
+    """Judge IMAGES (files or folders) by a MODEL.
+
+    Files that cannot be read are listed, the rest is still inspected, and the exit status is 1.
+
+    \b
+    Example:
+        blemish inspect bottle.blemish new/ --out results/
+    """
+    loaded = load_model(model)
+    named, not_images = find_images(images)
+    threshold = loaded.threshold(false_alarm_rate)
+    kinds = [] if pictures == "none" else pictures.split(",")
+    folder = None
+    if out is not None:
+        folder = ResultsFolder(
+            out, loaded, title=model.stem, threshold=threshold, pictures=kinds
+        )
+    records: list[dict[str, object]] = []
+    with ProgressBar(quiet=quiet) as progress:
+        found = inspect_images(
+            loaded,
+            [path for path, _ in named],
+            false_alarm_rate=false_alarm_rate,
+            progress=progress,
+        )
+        for (_, name), one in zip(named, found, strict=True):
+            if folder is not None:
+                folder.add(name, one)
+            record: dict[str, object] = {"image": name, "score": None, "decision": None}
+            if one.decision is None:
+                record["error"] = str(one.error)
+            else:
+                record["score"] = one.decision.score.image_score
+                record["decision"] = verdict_of(one.decision)
+                record["threshold"] = threshold.value
+            records.append(record)
+    _print(records, as_json=as_json, as_csv=as_csv, quiet=quiet or out is not None)
+    failed = [record for record in records if "error" in record]
+    anomalous = sum(record["decision"] == "anomalous" for record in records)
+    if folder is not None:
+        report = folder.finish(not_images=not_images, facts=model_facts(loaded, threshold))
+        click.echo(f"Report: {report}", err=as_json or as_csv)
+    if not quiet:
+        click.echo(
+            f"{len(records) - len(failed)} images inspected: {anomalous} anomalous. "
+            f"{len(failed)} could not be read; {not_images} other files are no images.",
+            err=True,
+        )
+    if failed:
+        for record in failed:
+            click.echo(f"Error: {record['error']}", err=True)
+        raise click.exceptions.Exit(1)
+    if exit_code and anomalous:
+        raise click.exceptions.Exit(ANOMALOUS_STATUS)
+
+
+def find_images(places: Sequence[Path]) -> tuple[list[tuple[Path, str]], int]:
+    """Images of files and folders with the names to show, and the number of other files.
+
+    A file keeps its name, an image in a folder its path below the folder; where two would be
+    called the same, all are called by their whole path.
+    """
+    found: list[tuple[Path, str]] = []
+    others = 0
+    for place in places:
+        if place.is_dir():
+            paths, count = list_images(place)
+            others += count
+            found += [(path, path.relative_to(place).as_posix()) for path in paths]
+        else:
+            found.append((place, place.name))
+    if not found:
+        raise DatasetError(
+            f"There must be images in {', '.join(map(str, places))}, but there are none "
+            f"({others} other files). Name another folder."
+        )
+    if len({name for _, name in found}) < len(found):
+        found = [(path, path.as_posix().lstrip("/").replace("../", "")) for path, _ in found]
+    return found, others
+
+
+def _print(
+    records: Sequence[dict[str, object]], *, as_json: bool, as_csv: bool, quiet: bool
+) -> None:
+    if as_json:
+        for record in records:
+            click.echo(json.dumps(record))
+    elif as_csv:
+        click.echo(records_csv(records), nl=False)
+    elif not quiet:
+        for record in records:
+            if record["decision"] is not None:
+                click.echo(f"{record['decision']:<9}  {record['score']:10.4f}  {record['image']}")

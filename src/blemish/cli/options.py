@@ -1,0 +1,94 @@
+"""Parameter types and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+class Numbers(click.ParamType):
+    """Numbers with a separator, such as 224x320 or 10,20,300,200.
+
+    Parameters
+    ----------
+    separator : str
+    count : int, optional
+        How many there must be; None for one or more.
+    kind : int or float
+    """
+
+    name = "numbers"
+
+    def __init__(
+        self, separator: str, count: int | None = None, kind: type[int] | type[float] = int
+    ) -> None:
+        self.separator, self.count, self.kind = separator, count, kind
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | float, ...]:
+        """Text to numbers."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).lower().split(self.separator)
+        try:
+            numbers = tuple(self.kind(part) for part in parts)
+        except ValueError:
+            numbers = ()
+        if not numbers or (self.count is not None and len(numbers) != self.count):
+            count = "one or more" if self.count is None else self.count
+            self.fail(f"{value!r} is not {count} numbers with {self.separator!r} between them")
+        return numbers
+
+
+class Seeds(click.ParamType):
+    """Seeds as 0-2 or 0,1,5."""
+
+    name = "seeds"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Text to seeds."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            if "-" in str(value):
+                first, last = (int(part) for part in str(value).split("-"))
+                seeds = tuple(range(first, last + 1))
+            else:
+                seeds = tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            seeds = ()
+        if not seeds:
+            self.fail(f"{value!r} is not seeds such as 0-2 or 0,1,5")
+        return seeds
+
+
+def data_options(command: F) -> F:
+    """How a folder of images is read."""
+    command = click.option("--category", help="Product below the root of a data set.")(command)
+    return click.option(
+        "--layout", help="Layout of the data set; found by itself unless given."
+    )(command)
+
+
+def quiet_option(command: F) -> F:
+    """--quiet."""
+    return click.option("--quiet", "-q", is_flag=True, help="No progress bars and notes.")(command)
+
+
+def rate_options(command: F) -> F:
+    """Another false-alarm rate than that of the fit."""
+    return click.option(
+        "--false-alarm-rate",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Share of good images that may be called anomalous. Default: the model's.",
+    )(command)

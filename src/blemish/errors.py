@@ -1,0 +1,66 @@
+"""Every exception this package raises on purpose.
+
+    BlemishError
+    ├── InputError          the caller gave something unusable
+    │   ├── ShapeError          an array of the wrong shape
+    │   ├── ImageError          a file that is not an image we can read in full
+    │   ├── DatasetError        a folder that does not follow its layout
+    │   ├── BackboneError       a network or its weights cannot be used
+    │   └── ModelFileError      a file that is not a model this version can load
+    ├── NotFittedError      the object has not seen enough images yet
+    ├── OutputError         a result could not be written
+    └── ResourceError       the machine has not enough memory or disk for the job
+
+Anything else that escapes is a bug in this package.
+"""
+
+from __future__ import annotations
+
+
+class BlemishError(Exception):
+    """Base class: `except BlemishError` catches all of the above and nothing else.
+
+    Every class here takes one argument, the message: an exception with more
+    could not be unpickled, and so could not leave a worker process.
+    """
+
+
+class InputError(BlemishError, ValueError):
+    """The caller gave something unusable."""
+
+
+class ShapeError(InputError):
+    """An array of the wrong shape."""
+
+    @classmethod
+    def of(cls, name: str, expected: str, got: tuple[int, ...], hint: str) -> ShapeError:
+        """Say what shape `name` must have, what it has, and what to do about it."""
+        return cls(f"{name} must have shape {expected}, but has shape {got}. {hint}")
+
+
+class ImageError(InputError):
+    """A file that is not an image, or not one that can be read in full."""
+
+
+class DatasetError(InputError):
+    """A folder that does not follow its layout."""
+
+
+class BackboneError(InputError):
+    """A network, or its weights, cannot be used."""
+
+
+class ModelFileError(InputError):
+    """A file that is not a model, is damaged, or was written by a newer version."""
+
+
+class NotFittedError(BlemishError):
+    """The object has not seen enough images yet."""
+
+
+class OutputError(BlemishError):
+    """A result could not be written; what was there before is untouched."""
+
+
+class ResourceError(BlemishError):
+    """The machine has not enough memory or disk for the job."""

@@ -1,0 +1,157 @@
+"""The five panels in which results of the hybrid method are shown, with names and a legend.
+
+Image, ground truth, heat map, predicted mask, segmentation contour.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from blemish.arrays import BoolArray, FloatArray, UInt8Array
+from blemish.visuals import (
+    ColourScale,
+    colour_at,
+    contour,
+    displayable,
+    heat_map,
+    mask_picture,
+    resized,
+)
+
+_PAPER, _INK, _FAINT = (255, 255, 255), (28, 32, 38), (108, 116, 126)
+_ALARM, _CALM = (178, 34, 20), (38, 92, 150)
+_MARGIN, _GAP, _HEADER, _LABELS, _LEGEND = 20, 12, 50, 28, 46
+_LEGEND_WIDTH = 330
+
+
+def five_panel(
+    image: UInt8Array | FloatArray,
+    truth: BoolArray | None,
+    anomaly_map: FloatArray,
+    predicted_mask: BoolArray,
+    scale: ColourScale,
+    *,
+    title: str = "",
+    decision: str | None = None,
+    score: float | None = None,
+    panel_height: int = 256,
+) -> UInt8Array:
+    """Draw the five panels side by side, with a heading and the legend of the colours.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3), or float (H, W, 3) in 0..1
+    truth : bool (H, W), or None
+        Ground truth; without it that panel says so.
+    anomaly_map : float (H, W)
+    predicted_mask : bool (H, W)
+    scale : ColourScale
+    title : str, default ""
+        Shortened in the middle if it is too long for the picture.
+    decision : {"normal", "anomalous"}, optional
+    score : float, optional
+    panel_height : int, default 256
+        Height of each panel in pixels; images are resized to it.
+
+    Returns
+    -------
+    uint8 (H', W', 3)
+
+    Raises
+    ------
+    ShapeError, InputError
+        Shapes do not fit together, or the map holds a NaN.
+    """
+    picture = displayable(image)
+    height, width = picture.shape[:2]
+    size = (panel_height, max(48, round(width * panel_height / height)))
+    panels = [
+        ("image", picture),
+        ("ground truth", None if truth is None else mask_picture(truth)),
+        ("heat map", heat_map(anomaly_map, scale)),
+        ("predicted mask", mask_picture(predicted_mask)),
+        ("segmentation contour", _large_contour(picture, predicted_mask, size)),
+    ]
+    label_font = ImageFont.load_default(13)
+    step = max(size[1], *(int(label_font.getlength(name)) for name, _ in panels)) + _GAP
+    wide = max(2 * _MARGIN + 5 * step - _GAP, 640)
+    canvas = Image.new("RGB", (wide, _HEADER + _LABELS + panel_height + _LEGEND + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    _draw_header(draw, wide, title, decision, score)
+    for index, (name, panel) in enumerate(panels):
+        left, top = _MARGIN + index * step, _HEADER + _LABELS
+        draw.text((left, top - 9), name, fill=_FAINT, font=label_font, anchor="ls")
+        if panel is None:
+            _draw_missing(draw, left, top, size)
+        else:
+            canvas.paste(Image.fromarray(resized(panel, size)), (left, top))
+    _draw_legend(canvas, _HEADER + _LABELS + panel_height + 14, scale)
+    return np.asarray(canvas, dtype=np.uint8)
+
+
+def _large_contour(
+    picture: UInt8Array, predicted_mask: BoolArray, size: tuple[int, int]
+) -> UInt8Array:
+    """Draw the contour at the size of the panel, so that its line does not get thin."""
+    if predicted_mask.shape != picture.shape[:2]:
+        return contour(picture, predicted_mask)  # which refuses
+    mask = resized(mask_picture(predicted_mask), size)[..., 0] >= 128
+    return contour(resized(picture, size), mask)
+
+
+def _draw_header(
+    draw: ImageDraw.ImageDraw, wide: int, title: str, decision: str | None, score: float | None
+) -> None:
+    font = ImageFont.load_default(17)
+    right = wide - _MARGIN
+    if score is not None:
+        text = f"score {score:.4g}"
+        draw.text((right, 34), text, fill=_INK, font=font, anchor="rs")
+        right -= int(font.getlength(text)) + 14
+    if decision is not None:
+        length = int(font.getlength(decision))
+        colour = _ALARM if decision == "anomalous" else _CALM
+        draw.rounded_rectangle((right - length - 20, 15, right, 40), 6, fill=colour)
+        draw.text((right - 10, 34), decision, fill=_PAPER, font=font, anchor="rs")
+        right -= length + 34
+    shown = _shortened(title, font, right - _MARGIN)
+    draw.text((_MARGIN, 34), shown, fill=_INK, font=font, anchor="ls")
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, length: float) -> str:
+    """Drop characters from the middle: the start and the end of a path tell the most."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= length:
+        return text
+    for kept in range(len(text) - 1, 1, -1):
+        short = f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}"
+        if font.getlength(short) <= length:
+            return short
+    return ""
+
+
+def _draw_missing(draw: ImageDraw.ImageDraw, left: int, top: int, size: tuple[int, int]) -> None:
+    draw.rectangle(
+        (left, top, left + size[1] - 1, top + size[0] - 1),
+        fill=(244, 245, 246),
+        outline=(214, 217, 220),
+    )
+    middle = (left + size[1] // 2, top + size[0] // 2)
+    font = ImageFont.load_default(13)
+    draw.text(middle, "none given", fill=_FAINT, font=font, anchor="mm")
+
+
+def _draw_legend(canvas: Image.Image, top: int, scale: ColourScale) -> None:
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(12)
+    for column in range(_LEGEND_WIDTH):
+        x = _MARGIN + column
+        draw.line((x, top, x, top + 11), fill=colour_at(column / (_LEGEND_WIDTH - 1)))
+    ticks = ((0.0, scale.low, "", "ls"), (0.5, scale.threshold, "threshold ", "ms"))
+    for place, value, name, anchor in (*ticks, (1.0, scale.high, "", "rs")):
+        x = _MARGIN + round(place * (_LEGEND_WIDTH - 1))
+        draw.line((x, top + 11, x, top + 15), fill=_INK)
+        draw.text((x, top + 29), f"{name}{value:.3g}", fill=_FAINT, font=font, anchor=anchor)
+    text = "anomaly value: one scale for all images of the model"
+    draw.text((_MARGIN + _LEGEND_WIDTH + 16, top + 10), text, fill=_FAINT, font=font, anchor="ls")

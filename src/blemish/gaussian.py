@@ -1,0 +1,284 @@
+"""Moments -> means and whitening, level by level: the pyramid of conditional Gaussians.
+
+With the channels ordered coarse to fine, the density of the whole embedding is a product,
+
+    p(x3, x2, x1) = p(x3) p(x2 | x3) p(x1 | x2, x3),
+
+and its squared Mahalanobis distance a sum of one term per level. If L is the Cholesky factor of
+``covariance + ridge I`` in that order, the rows of W = L^-1 that belong to a level depend only on
+what is visible there, and so are needed once per cell of that level. This is exact.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from blemish.arrays import Float64Array, FloatArray, IntArray
+from blemish.errors import InputError
+from blemish.moments import Moments
+from blemish.pyramid import Pyramid
+
+_SLICE_BYTES = 64 << 20
+SHRINKAGES = ("none", "oas", "ledoit-wolf")
+
+
+class FewImagesWarning(UserWarning):
+    """The covariance rests on fewer images than it has dimensions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regularisation:
+    """What is done to the sample covariance S: ``weight * S + ridge * I``.
+
+    Attributes
+    ----------
+    weight : float in (0, 1], default 1
+        1 for the paper's epsilon; 1 - intensity under shrinkage.
+    ridge : float >= 0
+        epsilon, plus ``intensity * mean variance`` under shrinkage. In the squared unit of the
+        embeddings; the paper's epsilon is 0.01.
+    """
+
+    weight: float = 1.0
+    ridge: float = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Gaussian:
+    """One Gaussian per position, as whitening rows per level.
+
+    Attributes
+    ----------
+    pyramid : Pyramid
+    means : list of float (P, d)
+        Per level; P is 1 when one Gaussian is shared by all positions.
+    whitening : list of float (P, d, D)
+        Per level: the rows of the inverse Cholesky factor that belong to its own channels,
+        against all channels visible there.
+    """
+
+    pyramid: Pyramid
+    means: list[FloatArray]
+    whitening: list[FloatArray]
+
+    def astype(self, dtype: DTypeLike) -> Gaussian:
+        """Convert all numbers, to score in another precision."""
+        return Gaussian(
+            self.pyramid,
+            [array.astype(dtype, copy=False) for array in self.means],
+            [array.astype(dtype, copy=False) for array in self.whitening],
+        )
+
+
+def gaussian_of(moments: Moments, regularisation: Regularisation | None = None) -> Gaussian:
+    """Means and whitening rows of the regularised covariance.
+
+    Parameters
+    ----------
+    moments : Moments
+    regularisation : Regularisation, default the paper's epsilon 0.01
+
+    Returns
+    -------
+    Gaussian, float64
+
+    Raises
+    ------
+    NotFittedError
+        Fewer than 2 images seen.
+    InputError
+        The covariance is not positive definite: `ridge` is too small for so few images.
+
+    Examples
+    --------
+    >>> moments = Moments(Pyramid(grids=((1, 1),), dims=(1,)))
+    >>> moments.update([np.array([[[1.0]], [[3.0]]])])  # variance 2
+    >>> gaussian_of(moments, Regularisation(ridge=2.0)).whitening[0]
+    array([[[0.5]]])
+    """
+    moments.require_images(2)
+    regularisation = regularisation or Regularisation()
+    scale = regularisation.weight / (moments.samples - 1)
+    whitening = [np.zeros_like(rows) for rows in moments.scatters]
+    for cells in _subtrees(moments):
+        parents: Float64Array | None = None
+        for level, index in enumerate(cells):
+            rows = moments.scatters[level][index] * scale
+            own = rows.shape[1]
+            rows[:, np.arange(own), np.arange(-own, 0)] += regularisation.ridge
+            if parents is not None and not moments.shared:
+                parents = parents[_child_of(moments.pyramid, level, cells)]
+            conditional = _conditional_rows(rows, parents)
+            whitening[level][index] = conditional
+            if level + 1 < len(cells):
+                parents = _stack(parents, conditional)
+    return Gaussian(moments.pyramid, [mean.copy() for mean in moments.means], list(whitening))
+
+
+def _subtrees(moments: Moments) -> list[list[IntArray]]:
+    """Cells of every level below slices of the coarsest, small enough to be held at once."""
+    pyramid = moments.pyramid
+    last = pyramid.levels - 1
+    if moments.shared:
+        return [[np.zeros(1, dtype=np.int64) for _ in range(pyramid.levels)]]
+    roots = pyramid.positions(0)
+    children = pyramid.positions(max(last - 1, 0)) / roots
+    per_root = children * pyramid.visible(max(last - 1, 0)) ** 2 * 8 * 3
+    step = max(1, int(_SLICE_BYTES // per_root))
+    ancestors = [pyramid.ancestors(level, 0) for level in range(pyramid.levels)]
+    return [
+        [np.flatnonzero((a >= start) & (a < start + step)) for a in ancestors]
+        for start in range(0, roots, step)
+    ]
+
+
+def _child_of(pyramid: Pyramid, level: int, cells: Sequence[IntArray]) -> IntArray:
+    """Place, within the slice of the next coarser level, of each cell's parent."""
+    parents = pyramid.ancestors(level, level - 1)[cells[level]]
+    return np.asarray(np.searchsorted(cells[level - 1], parents), dtype=np.int64)
+
+
+def _conditional_rows(rows: Float64Array, parents: Float64Array | None) -> Float64Array:
+    """Whitening rows of a level from its covariance rows and its parents' whole whitening.
+
+    With ``B W^T = G`` (B the covariance with the parents, W their whitening) the conditional
+    covariance is ``C - G G^T = L L^T`` and the rows are ``L^-1 [-G W, I]``.
+    """
+    own = rows.shape[1]
+    if parents is None:
+        return inverse_triangular(_cholesky(rows))
+    gain = rows[:, :, :-own] @ parents.transpose(0, 2, 1)
+    factor = _cholesky(rows[:, :, -own:] - gain @ gain.transpose(0, 2, 1))
+    inverse = inverse_triangular(factor)
+    return np.concatenate([-(inverse @ (gain @ parents)), inverse], axis=2)
+
+
+def _stack(parents: Float64Array | None, rows: Float64Array) -> Float64Array:
+    """Put a level's rows below its parents' whitening: the whitening of all that is visible."""
+    if parents is None:
+        return rows
+    upper = np.pad(parents, ((0, 0), (0, 0), (0, rows.shape[1])))
+    return np.concatenate([upper, rows], axis=1)
+
+
+def _cholesky(matrices: Float64Array) -> Float64Array:
+    try:
+        return np.asarray(np.linalg.cholesky(matrices))
+    except np.linalg.LinAlgError as error:
+        raise InputError(
+            "The covariance must be positive definite, but is singular at some position. "
+            "Use a larger epsilon, shrinkage, fewer dimensions or more images."
+        ) from error
+
+
+def inverse_triangular(lower: Float64Array) -> Float64Array:
+    """Inverse of lower triangular matrices, by halves: no LU, no pivots.
+
+    Parameters
+    ----------
+    lower : float64 (P, d, d)
+
+    Returns
+    -------
+    float64 (P, d, d), lower triangular
+
+    Examples
+    --------
+    >>> inverse_triangular(np.array([[[2.0, 0.0], [1.0, 4.0]]]))
+    array([[[ 0.5  ,  0.   ],
+            [-0.125,  0.25 ]]])
+    """
+    size = lower.shape[-1]
+    if size == 1:
+        return np.asarray(1.0 / lower)
+    half = size // 2
+    first = inverse_triangular(lower[:, :half, :half])
+    second = inverse_triangular(lower[:, half:, half:])
+    inverse = np.zeros_like(lower)
+    inverse[:, :half, :half] = first
+    inverse[:, half:, half:] = second
+    inverse[:, half:, :half] = -(second @ (lower[:, half:, :half] @ first))
+    return inverse
+
+
+def regularisation_of(
+    moments: Moments, *, epsilon: float = 0.01, shrinkage: str = "none"
+) -> Regularisation:
+    """How the covariance is to be regularised, given what was seen.
+
+    One intensity serves all positions, so that coarse blocks stay common to the positions below
+    them: numerators and denominators of the published estimators are summed over positions.
+
+    Parameters
+    ----------
+    moments : Moments
+    epsilon : float >= 0, default 0.01 (the paper's)
+        Added to the diagonal in any case.
+    shrinkage : {"none", "oas", "ledoit-wolf"}
+        Towards ``mean variance * I``: oracle approximating shrinkage (Chen et al. 2010,
+        doi:10.1109/TSP.2010.2053029) or Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4.
+
+    Raises
+    ------
+    InputError
+        `epsilon` is negative or `shrinkage` unknown.
+    NotFittedError
+        Fewer than 2 images seen.
+
+    Warns
+    -----
+    FewImagesWarning
+        Fewer images than dimensions, and no shrinkage.
+    """
+    moments.require_images(2)
+    dims = moments.pyramid.visible(moments.pyramid.levels - 1)
+    if not np.isfinite(epsilon) or epsilon < 0:
+        raise InputError(f"epsilon must be at least 0, but is {epsilon}. The paper's is 0.01.")
+    if shrinkage not in SHRINKAGES:
+        raise InputError(
+            f"shrinkage must be one of {', '.join(SHRINKAGES)}, but is {shrinkage!r}. Choose one."
+        )
+    if shrinkage == "none":
+        if moments.samples <= dims:
+            warnings.warn(
+                f"{moments.count} images are fewer than the {dims} dimensions + 1: the covariance "
+                "rests on epsilon alone in some directions. Consider shrinkage or fewer "
+                "dimensions.",
+                FewImagesWarning,
+                stacklevel=2,
+            )
+        return Regularisation(1.0, epsilon)
+    intensity, variance = (_oas if shrinkage == "oas" else _ledoit_wolf)(moments)
+    return Regularisation(1.0 - intensity, epsilon + intensity * variance)
+
+
+def _oas(moments: Moments) -> tuple[float, float]:
+    """Intensity and mean variance by the oracle approximating shrinkage."""
+    samples, dims = moments.samples, moments.pyramid.visible(moments.pyramid.levels - 1)
+    alpha = moments.scatter_norm() / samples**2 / dims**2
+    mean_variance = moments.scatter_trace() / samples / dims
+    numerator = float((alpha + mean_variance**2).sum())
+    denominator = float((samples + 1) * (alpha - mean_variance**2 / dims).sum())
+    intensity = 1.0 if denominator <= 0 else min(numerator / denominator, 1.0)
+    return intensity, float(moments.scatter_trace().mean() / (samples - 1) / dims)
+
+
+def _ledoit_wolf(moments: Moments) -> tuple[float, float]:
+    """Intensity and mean variance by Ledoit & Wolf."""
+    if moments.norms is None:
+        raise InputError(
+            "Ledoit & Wolf's shrinkage needs moments gathered for it, but these were not. "
+            "Gather them with norms=True."
+        )
+    samples, dims = moments.samples, moments.pyramid.visible(moments.pyramid.levels - 1)
+    norm = moments.scatter_norm() / samples**2
+    mean_variance = moments.scatter_trace() / samples / dims
+    beta = float((moments.norms.quartics / samples - norm).sum() / samples)
+    delta = float((norm - dims * mean_variance**2).sum())
+    intensity = 1.0 if delta <= 0 else min(max(beta / delta, 0.0), 1.0)
+    return intensity, float(moments.scatter_trace().mean() / (samples - 1) / dims)

@@ -1,0 +1,74 @@
+"""Many images through a model, in order; what cannot be read is reported and skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from blemish.arrays import Float32Array
+from blemish.errors import BlemishError
+from blemish.loading import load_ahead
+from blemish.model import Decision, Model, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """One image and what was found.
+
+    Attributes
+    ----------
+    path : Path
+    pixels : float32 (H, W, 3), 0..1
+        What the network saw. Empty if the image could not be read.
+    decision : Decision or None
+    error : BlemishError or None
+        Why there is no decision.
+    """
+
+    path: Path
+    pixels: Float32Array
+    decision: Decision | None = None
+    error: BlemishError | None = None
+
+
+def inspect_images(
+    model: Model,
+    paths: Sequence[Path],
+    *,
+    false_alarm_rate: float | None = None,
+    pixel_false_alarm_rate: float | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Inspected]:
+    """Judge images one by one, in their order and in bounded memory.
+
+    Parameters
+    ----------
+    model : Model
+    paths : sequence of Path
+    false_alarm_rate, pixel_false_alarm_rate : float in (0, 1), optional
+        Default: those of the fit.
+    progress : function, optional
+
+    Yields
+    ------
+    Inspected
+        With an error instead of a decision where a file cannot be read.
+    """
+    loaded = load_ahead(paths, model.preprocessing, value_range=model.settings.value_range)
+    for done, (path, pixels) in enumerate(zip(paths, loaded, strict=True)):
+        if progress is not None:
+            progress("inspection", done, len(paths))
+        if isinstance(pixels, BlemishError):
+            yield Inspected(path, np.zeros((0, 0, 3), np.float32), error=pixels)
+            continue
+        decision = model.classify(
+            model.score_inputs(pixels[None])[0],
+            false_alarm_rate=false_alarm_rate,
+            pixel_false_alarm_rate=pixel_false_alarm_rate,
+        )
+        yield Inspected(path, np.ascontiguousarray(pixels.transpose(1, 2, 0)), decision)
+    if progress is not None:
+        progress("inspection", len(paths), len(paths))

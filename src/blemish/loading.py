@@ -1,0 +1,111 @@
+"""Files -> network input, decoded ahead in threads, in order, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from blemish.arrays import Float32Array, FloatArray, UInt8Array
+from blemish.errors import BlemishError, ImageError
+from blemish.images import read_image, to_rgb
+from blemish.preprocessing import Preprocessing
+
+ImageLike = Path | str | UInt8Array | FloatArray
+"""An image file, or an array as `images.to_rgb` takes it."""
+
+_THREADS = 2  # decoding needs few threads: the network uses all cores meanwhile
+_AHEAD = 8
+
+
+def load_input(
+    image: ImageLike,
+    preprocessing: Preprocessing,
+    *,
+    value_range: tuple[float, float] | None = None,
+) -> Float32Array:
+    """Read one image, if it is a file, and preprocess it.
+
+    Returns
+    -------
+    float32 (3, H, W), 0..1
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read, or does not fit the preprocessing; names the file.
+    """
+    if not isinstance(image, Path | str):
+        return preprocessing.apply(to_rgb(image))
+    pixels = read_image(Path(image), value_range=value_range)
+    try:
+        return preprocessing.apply(pixels)
+    except BlemishError as error:
+        raise ImageError(f"{image}: {error}") from error
+
+
+def load_ahead(
+    images: Iterable[ImageLike],
+    preprocessing: Preprocessing,
+    *,
+    value_range: tuple[float, float] | None = None,
+) -> Iterator[Float32Array | BlemishError]:
+    """Inputs of many images in their order; an unreadable one yields its error instead.
+
+    Never more than a few images are held at a time.
+    """
+
+    def load(image: ImageLike) -> Float32Array | BlemishError:
+        try:
+            return load_input(image, preprocessing, value_range=value_range)
+        except BlemishError as error:
+            return error
+
+    remaining = iter(images)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as pool:
+        waiting: deque[Future[Float32Array | BlemishError]] = deque(
+            pool.submit(load, image) for image in islice(remaining, _AHEAD)
+        )
+        try:
+            while waiting:
+                loaded = waiting.popleft().result()
+                for image in islice(remaining, 1):
+                    waiting.append(pool.submit(load, image))
+                yield loaded
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def load_batches(
+    images: Sequence[ImageLike],
+    preprocessing: Preprocessing,
+    *,
+    batch: int,
+    value_range: tuple[float, float] | None = None,
+) -> Iterator[Float32Array]:
+    """Batches for a fit, where every image must be readable.
+
+    Yields
+    ------
+    float32 (N, 3, H, W), N at most `batch`
+
+    Raises
+    ------
+    ImageError
+        For the first image that cannot be read.
+    """
+    gathered: list[Float32Array] = []
+    for loaded in load_ahead(images, preprocessing, value_range=value_range):
+        if isinstance(loaded, BlemishError):
+            raise loaded
+        gathered.append(loaded)
+        if len(gathered) == batch:
+            yield np.stack(gathered)
+            gathered = []
+    if gathered:
+        yield np.stack(gathered)

@@ -1,0 +1,302 @@
+"""Model <-> one ``.blemish`` file.
+
+A safetensors file, so no code is ever run by loading one: numbers under plain names, and one JSON
+text with everything else. It holds all that scoring needs, the network included, and all that
+later updates need. Equal models give equal bytes.
+
+    metadata["blemish"]         JSON: format version, settings, preprocessing, checksum ...
+    backbone                    uint8: the ONNX graph
+    moments.<level>.mean        48-bit floats, see `packing`
+    moments.<level>.left, .own  scatter against coarser channels, and lower triangle of the own
+    embedding.<layer>.*         kept channels, or projection
+    calibration.*, statistics.* float64
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import blemish
+from blemish.arrays import Float64Array
+from blemish.backbones import Backbone, Layer
+from blemish.calibration import Calibration
+from blemish.embedding import Embedding
+from blemish.errors import ModelFileError, OutputError
+from blemish.gaussian import Regularisation
+from blemish.model import Model
+from blemish.moments import Moments
+from blemish.norm_moments import NormMoments
+from blemish.packing import pack, unpack
+from blemish.preprocessing import Preprocessing
+from blemish.pyramid import Pyramid
+from blemish.scorer import ScoreStatistics
+from blemish.settings import FitSettings
+from blemish.writing import write_bytes
+
+FORMAT_VERSION = 1
+_KEY = "blemish"
+
+Tensors = dict[str, NDArray[Any]]
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Write a model in one step: the old file stays until the new one is complete.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    from safetensors.numpy import save  # noqa: PLC0415 - slow to import
+
+    if path.is_dir():
+        raise OutputError(f"{path} must be a file to write, but is a folder. Name a file in it.")
+    tensors = {
+        "backbone": np.frombuffer(model.backbone.onnx, dtype=np.uint8),
+        **_moment_tensors(model.moments),
+        **_embedding_tensors(model.embedding),
+        **_calibration_tensors(model),
+    }
+    header = {**_header(model), "checksum": _checksum(tensors)}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    write_bytes(path, save(tensors, metadata={_KEY: text}), durable=True)
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a model.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, no model, damaged, or written by a newer version.
+    """
+    path = Path(path)
+    header, tensors = _read(path)
+    try:
+        return _model(header, tensors)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelFileError(
+            f"{path} must hold a whole model, but does not: "
+            f"{type(error).__name__}: {error}. Fit the model again, or restore the file."
+        ) from error
+
+
+def read_header(path: Path | str) -> dict[str, Any]:
+    """Everything of a model file but its arrays.
+
+    Raises
+    ------
+    ModelFileError
+        As `load_model`; the checksum of the arrays is not checked.
+    """
+    return _read(Path(path), arrays=False)[0]
+
+
+def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], Tensors]:
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - slow to import
+
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ModelFileError(f"{path} must be a model file, but {what}. Make one: blemish fit.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            header = _checked_header(path, metadata)
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} must be a model file, but is damaged or something else: {error}. "
+            "Restore it, or fit the model again."
+        ) from error
+    if arrays and header.get("checksum") != _checksum(tensors):
+        raise ModelFileError(
+            f"{path} must be as it was written, but its checksum differs: it is damaged. "
+            "Restore it, or fit the model again."
+        )
+    return header, tensors
+
+
+def _checked_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if _KEY not in metadata:
+        raise ModelFileError(
+            f"{path} must be a model made by blemish fit, but is another safetensors file. "
+            "Weights go to blemish fit --weights."
+        )
+    try:
+        header: dict[str, Any] = json.loads(metadata[_KEY])
+        version = int(header["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{path} must describe its model, but the description is damaged. "
+            "Restore it, or fit the model again."
+        ) from error
+    if version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} must have format version {FORMAT_VERSION} or older, but has {version}: it "
+            f"was written by blemish {header.get('written_by', 'of a newer version')}. "
+            "Install that version or a newer one."
+        )
+    return header
+
+
+def _checksum(tensors: Tensors) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _header(model: Model) -> dict[str, Any]:
+    backbone, moments = model.backbone, model.moments
+    return {
+        "version": FORMAT_VERSION,
+        "written_by": blemish.__version__,
+        "settings": model.settings.to_json(),
+        "preprocessing": model.preprocessing.to_json(),
+        "backbone": {
+            "name": backbone.name,
+            "sha256": backbone.sha256,
+            "layers": [[la.name, la.channels, la.stride] for la in backbone.layers],
+            "source": backbone.source,
+            "licence": backbone.licence,
+            "default_dims": backbone.default_dims,
+            "mean": backbone.mean,
+            "std": backbone.std,
+        },
+        "embedding": {"layer_sums": model.embedding.layer_sums, "dims": model.embedding.dims},
+        "pyramid": {"grids": moments.pyramid.grids, "dims": moments.pyramid.dims},
+        "moments": {"count": moments.count, "shared": moments.shared},
+        "regularisation": {
+            "weight": model.regularisation.weight,
+            "ridge": model.regularisation.ridge,
+        },
+        "statistics": {
+            "distance_scale": model.statistics.distance_scale,
+            "deviation_scale": model.statistics.deviation_scale,
+        },
+    }
+
+
+def _moment_tensors(moments: Moments) -> Tensors:
+    tensors: Tensors = {}
+    for level, (mean, scatter) in enumerate(zip(moments.means, moments.scatters, strict=True)):
+        own = scatter.shape[1]
+        lower = np.tril_indices(own)
+        tensors[f"moments.{level}.mean"] = pack(mean)
+        tensors[f"moments.{level}.left"] = pack(scatter[:, :, :-own])
+        tensors[f"moments.{level}.own"] = pack(scatter[:, :, -own:][:, lower[0], lower[1]])
+    if moments.norms is not None:
+        tensors["moments.cubes"] = moments.norms.cubes
+        tensors["moments.quartics"] = moments.norms.quartics
+    if moments.weights is not None:
+        tensors["moments.weights"] = moments.weights
+    return tensors
+
+
+def _embedding_tensors(embedding: Embedding) -> Tensors:
+    tensors: Tensors = {}
+    for layer, (selection, projection) in enumerate(
+        zip(embedding.selections, embedding.projections, strict=True)
+    ):
+        if selection is not None:
+            tensors[f"embedding.{layer}.selection"] = selection
+        if projection is not None:
+            tensors[f"embedding.{layer}.projection"] = np.ascontiguousarray(projection)
+    return tensors
+
+
+def _calibration_tensors(model: Model) -> Tensors:
+    tensors: Tensors = {
+        "calibration.scores": model.calibration.scores,
+        "calibration.pixel_quantiles": model.calibration.pixel_quantiles,
+    }
+    if model.statistics.rank_means is not None and model.statistics.rank_squares is not None:
+        tensors["statistics.rank_means"] = model.statistics.rank_means
+        tensors["statistics.rank_squares"] = model.statistics.rank_squares
+    if model.ignored is not None:
+        tensors["ignored"] = model.ignored
+    return tensors
+
+
+def _model(header: dict[str, Any], tensors: Tensors) -> Model:
+    described = header["backbone"]
+    backbone = Backbone(
+        described["name"],
+        tensors["backbone"].tobytes(),
+        tuple(Layer(*layer) for layer in described["layers"]),
+        described["source"],
+        described["licence"],
+        described["default_dims"],
+        _floats(described["mean"]),
+        _floats(described["std"]),
+    )
+    statistics = header["statistics"]
+    return Model(
+        settings=FitSettings.from_json(header["settings"]),
+        backbone=backbone,
+        preprocessing=Preprocessing.from_json(header["preprocessing"]),
+        embedding=_embedding(header, tensors, len(backbone.layers)),
+        moments=_moments(header, tensors),
+        regularisation=Regularisation(**header["regularisation"]),
+        statistics=ScoreStatistics(
+            _pair(statistics["distance_scale"]),
+            _pair(statistics["deviation_scale"]),
+            tensors.get("statistics.rank_means"),
+            tensors.get("statistics.rank_squares"),
+        ),
+        calibration=Calibration(
+            tensors["calibration.scores"], tensors["calibration.pixel_quantiles"]
+        ),
+        ignored=tensors.get("ignored"),
+    )
+
+
+def _moments(header: dict[str, Any], tensors: Tensors) -> Moments:
+    pyramid = Pyramid(
+        tuple((h, w) for h, w in header["pyramid"]["grids"]), tuple(header["pyramid"]["dims"])
+    )
+    norms = "moments.cubes" in tensors
+    moments = Moments(
+        pyramid,
+        shared=header["moments"]["shared"],
+        weights=tensors.get("moments.weights"),
+        norms=norms,
+    )
+    moments.count = header["moments"]["count"]
+    for level, scatter in enumerate(moments.scatters):
+        own = scatter.shape[1]
+        moments.means[level][:] = unpack(tensors[f"moments.{level}.mean"])
+        scatter[:, :, :-own] = unpack(tensors[f"moments.{level}.left"])
+        rows, columns = np.tril_indices(own)
+        lower: Float64Array = unpack(tensors[f"moments.{level}.own"])
+        block = scatter[:, :, -own:]
+        block[:, rows, columns] = lower
+        block[:, columns, rows] = lower
+    if norms:
+        moments.norms = NormMoments(tensors["moments.cubes"], tensors["moments.quartics"])
+    return moments
+
+
+def _embedding(header: dict[str, Any], tensors: Tensors, layers: int) -> Embedding:
+    return Embedding(
+        tuple(tensors.get(f"embedding.{k}.selection") for k in range(layers)),
+        tuple(tensors.get(f"embedding.{k}.projection") for k in range(layers)),
+        header["embedding"]["layer_sums"],
+    )
+
+
+def _pair(values: list[float] | None) -> tuple[float, float] | None:
+    return None if values is None else (values[0], values[1])
+
+
+def _floats(values: list[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(values)

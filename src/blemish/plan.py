@@ -1,0 +1,112 @@
+"""What a fit will take, before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from blemish.backbones import Backbone
+from blemish.errors import ResourceError
+from blemish.pyramid import Pyramid
+
+# The interpreter, NumPy, OpenCV and OpenVINO with a compiled network, in bytes.
+_BASE_BYTES = 300 << 20
+_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class FitPlan:
+    """Cost of a fit, estimated from its shapes.
+
+    Attributes
+    ----------
+    images : int
+    dims : tuple of int
+        Embedding dimensions per level, coarse to fine.
+    grid : (h, w)
+        Of the finest level.
+    memory_bytes : int
+        Peak memory; does not depend on the number of images.
+    file_bytes : int
+        Size of the model file.
+    """
+
+    images: int
+    dims: tuple[int, ...]
+    grid: tuple[int, int]
+    memory_bytes: int
+    file_bytes: int
+
+    def check(self, available: int | None = None) -> None:
+        """Refuse a fit that would not fit into memory.
+
+        Parameters
+        ----------
+        available : int, bytes, optional
+            Default: what this machine, or container, has free.
+
+        Raises
+        ------
+        ResourceError
+            More is needed than available.
+        """
+        available = available_memory() if available is None else available
+        if self.memory_bytes > available:
+            raise ResourceError(
+                f"This fit needs about {gigabytes(self.memory_bytes)} of memory, but "
+                f"{gigabytes(available)} are free. Use fewer dimensions (now {sum(self.dims)}), a "
+                "smaller size, or one shared Gaussian."
+            )
+
+    def __str__(self) -> str:
+        """One line for people."""
+        height, width = self.grid
+        return (
+            f"{self.images} images, {sum(self.dims)} dimensions at {height}x{width} positions: "
+            f"about {gigabytes(self.memory_bytes)} of memory, a model of about "
+            f"{self.file_bytes / 1e6:.0f} MB"
+        )
+
+
+def plan_fit(pyramid: Pyramid, images: int, *, backbone: Backbone, shared: bool = False) -> FitPlan:
+    """Estimate what a fit will take.
+
+    Parameters
+    ----------
+    pyramid : Pyramid
+    images : int
+    backbone : Backbone
+    shared : bool
+    """
+    rows = packed = embedding = 0
+    for level, dims in enumerate(pyramid.dims):
+        cells = 1 if shared else pyramid.positions(level)
+        rows += cells * dims * pyramid.visible(level)
+        packed += cells * (dims * (pyramid.visible(level) - dims) + dims * (dims + 1) // 2)
+        embedding += pyramid.positions(level) * pyramid.visible(level)
+    finest = pyramid.positions(pyramid.levels - 1) * pyramid.visible(pyramid.levels - 1)
+    # Moments and left-out whitening in float64, and a batch's embeddings, centred, in float64.
+    memory = _BASE_BYTES + 8 * 2 * rows + _BATCH * 4 * embedding + 2 * _BATCH * 8 * finest
+    file = 6 * packed + len(backbone.onnx)
+    return FitPlan(images, pyramid.dims, pyramid.finest, memory + len(backbone.onnx) * 4, file)
+
+
+def available_memory() -> int:
+    """Bytes of memory free for this process, a container's limit included."""
+    import psutil  # noqa: PLC0415
+
+    free = int(psutil.virtual_memory().available)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    used = Path("/sys/fs/cgroup/memory.current")
+    try:
+        allowed = limit.read_text().strip()
+        if allowed != "max":
+            free = min(free, int(allowed) - int(used.read_text()))
+    except (OSError, ValueError):
+        pass  # no container, or one that does not say
+    return free
+
+
+def gigabytes(count: int) -> str:
+    """Bytes for people, as "1.2 GB"."""
+    return f"{count / 1e9:.1f} GB"

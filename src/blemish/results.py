@@ -1,0 +1,335 @@
+"""A folder of results: ``results.csv``, pictures, and one HTML report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from blemish.arrays import BoolArray, UInt8Array
+from blemish.charts import Line, curve_svg
+from blemish.errors import InputError, OutputError
+from blemish.evaluation import Evaluation
+from blemish.five_panel import five_panel
+from blemish.inspection import Inspected
+from blemish.metrics import Curve, thin_curve
+from blemish.model import Decision, Model
+from blemish.report import (
+    DEFAULT_PICTURE_LIMIT,
+    Failure,
+    Report,
+    ReportRow,
+    ReportRows,
+    row_pictures,
+    write_report,
+)
+from blemish.threshold import TAIL_BOUND, Threshold
+from blemish.visuals import ColourScale, contour, heat_map, mask_picture, overlay, png_bytes
+from blemish.writing import write_bytes
+
+PICTURES = ("five-panel", "heat-map", "overlay", "mask", "contour")
+_COLUMNS = ("image", "score", "decision", "threshold", "label", "error")
+_CURVE_POINTS = 2000
+
+
+class ResultsFolder:
+    """Collects what was found and writes it.
+
+    Pictures are written as they come; `finish` writes the table and the report.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing. Files of an earlier run with the same names are replaced.
+    model : Model
+    title : str
+    pictures : sequence of str from `PICTURES`
+        Kinds to write for every image, each into a folder of its own.
+    report_pictures : int
+        Images shown with pictures in the report.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    InputError
+        An unknown kind of picture.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: Model,
+        *,
+        title: str,
+        threshold: Threshold | None = None,
+        pictures: Sequence[str] = ("five-panel",),
+        report_pictures: int = DEFAULT_PICTURE_LIMIT,
+    ) -> None:
+        if unknown := [kind for kind in pictures if kind not in PICTURES]:
+            raise InputError(
+                f"Pictures must be of {', '.join(PICTURES)}, but {unknown[0]!r} is asked for. "
+                "Choose from these."
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{folder} must be a folder to write to, but cannot be made: {error.strerror}. "
+                "Name another one."
+            ) from error
+        self.folder, self._model, self._title, self._pictures = folder, model, title, pictures
+        self._threshold = threshold or model.threshold()
+        self._scale = colour_scale(model)
+        self._rows = ReportRows(report_pictures)
+        self._failures: list[Failure] = []
+        self._records: list[dict[str, object]] = []
+
+    @property
+    def failures(self) -> int:
+        """Images that could not be inspected."""
+        return len(self._failures)
+
+    @property
+    def records(self) -> list[dict[str, object]]:
+        """The rows of the table."""
+        return self._records
+
+    def add(
+        self,
+        name: str,
+        found: Inspected,
+        *,
+        label: str | None = None,
+        truth: BoolArray | None = None,
+    ) -> None:
+        """Add one image.
+
+        Parameters
+        ----------
+        name : str
+            Path below the inspected folder.
+        found : Inspected
+        label : str, optional
+            "good" or the defect, where known.
+        truth : bool (H, W), optional
+        """
+        record = dict.fromkeys(_COLUMNS, None) | {"image": name, "label": label}
+        self._records.append(record)
+        if found.decision is None:
+            record["error"] = str(found.error)
+            self._failures.append(Failure(name, str(found.error)))
+            return
+        verdict = verdict_of(found.decision)
+        score = found.decision.score.image_score
+        record |= {"score": score, "decision": verdict, "threshold": self._threshold.value}
+        link = None
+        for kind in self._pictures:
+            relative = Path(kind) / picture_name(name)
+            picture = self._draw(kind, found, found.decision, name, truth)
+            write_bytes(self.folder / relative, png_bytes(picture))
+            link = link or relative.as_posix()
+        shown = row_pictures(
+            found.pixels,
+            found.decision.score.anomaly_map,
+            found.decision.predicted_mask,
+            self._scale,
+            truth=truth,
+        )
+        self._rows.add(ReportRow(name, score, verdict, label, shown, link))
+
+    def _draw(
+        self,
+        kind: str,
+        found: Inspected,
+        decision: Decision,
+        name: str,
+        truth: BoolArray | None,
+    ) -> UInt8Array:
+        anomaly_map, mask = decision.score.anomaly_map, decision.predicted_mask
+        if kind == "heat-map":
+            return heat_map(anomaly_map, self._scale)
+        if kind == "overlay":
+            return overlay(found.pixels, anomaly_map, self._scale)
+        if kind == "mask":
+            return mask_picture(mask)
+        if kind == "contour":
+            return contour(found.pixels, mask)
+        return five_panel(
+            found.pixels,
+            truth,
+            anomaly_map,
+            mask,
+            self._scale,
+            title=name,
+            decision=verdict_of(decision),
+            score=decision.score.image_score,
+        )
+
+    def finish(
+        self,
+        *,
+        not_images: int = 0,
+        evaluation: Evaluation | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Write the table, the curves and the report; return the report's path."""
+        write_bytes(self.folder / "results.csv", records_csv(self._records).encode())
+        charts: list[str] = []
+        if evaluation is not None:
+            for name, curve in evaluation.curves.items():
+                path = self.folder / f"{name.lower().replace(' ', '_')}.csv"
+                write_bytes(path, curve_csv(curve).encode())
+            charts = curve_charts(evaluation)
+        path = self.folder / "report.html"
+        report = Report(
+            title=self._title,
+            threshold=self._threshold.value,
+            rows=self._rows.rows,
+            facts=facts or model_facts(self._model, self._threshold),
+            scale=self._scale,
+            failures=self._failures,
+            not_images=not_images,
+            metrics=None if evaluation is None else metric_rows(evaluation),
+            charts=charts,
+            training_scores=self._model.calibration.scores,
+        )
+        write_report(path, report)
+        return path
+
+
+def verdict_of(decision: Decision) -> Literal["normal", "anomalous"]:
+    """Return the word for a decision."""
+    return "anomalous" if decision.is_anomalous else "normal"
+
+
+def colour_scale(model: Model) -> ColourScale:
+    """Return the one colour scale of a model, from its leave-one-out maps."""
+    return ColourScale.from_normal(
+        median=model.calibration.pixel_threshold(0.5), threshold=model.pixel_threshold()
+    )
+
+
+def picture_name(name: str) -> str:
+    """Name of an image's picture: images that differ only in their suffix do not collide.
+
+    Examples
+    --------
+    >>> picture_name("crack/000.png"), picture_name("crack/000.jpg")
+    ('crack/000.png', 'crack/000.jpg.png')
+    """
+    return name if name.lower().endswith(".png") else f"{name}.png"
+
+
+def records_csv(records: Sequence[Mapping[str, object]]) -> str:
+    """Return the table of results as CSV text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({k: "" if v is None else v for k, v in record.items()})
+    return text.getvalue()
+
+
+def curve_csv(curve: Curve) -> str:
+    """Return a curve as CSV text: x, y and threshold."""
+    thin = thin_curve(curve, _CURVE_POINTS)
+    rows = zip(thin.x, thin.y, thin.thresholds, strict=True)
+    return "x,y,threshold\n" + "".join(f"{x:.9g},{y:.9g},{t:.9g}\n" for x, y, t in rows)
+
+
+def curve_charts(evaluation: Evaluation) -> list[str]:
+    """Return the ROC and PRO curves as SVG."""
+    roc = [
+        Line(f"{name.split()[0]} AUROC {value:.3f}", curve.x, curve.y)
+        for name, value in (
+            ("image ROC", evaluation.image_auroc),
+            ("pixel ROC", evaluation.pixel_auroc),
+        )
+        if (curve := evaluation.curves.get(name)) is not None and value is not None
+    ]
+    charts = [curve_svg(roc, title="ROC", diagonal=True)] if roc else []
+    pro = evaluation.curves.get("PRO")
+    if pro is not None and evaluation.pro is not None:
+        line = Line(f"PRO {evaluation.pro:.3f} (FPR <= 0.3)", pro.x, pro.y)
+        charts.append(
+            curve_svg([line], title="PRO", y_label="mean overlap per region", x_limit=0.3)
+        )
+    return charts
+
+
+def metric_rows(evaluation: Evaluation) -> dict[str, float | str]:
+    """Metrics as the report and the command line show them."""
+    named = {
+        "image AUROC": evaluation.image_auroc,
+        "image AP": evaluation.image_ap,
+        "image F1-max": evaluation.image_f1_max,
+        "pixel AUROC": evaluation.pixel_auroc,
+        "pixel AP": evaluation.pixel_ap,
+        "pixel F1-max": evaluation.pixel_f1_max,
+        "PRO (FPR <= 0.3)": evaluation.pro,
+        "AUPIMO": evaluation.aupimo,
+    }
+    rows: dict[str, float | str] = {k: v for k, v in named.items() if v is not None}
+    if evaluation.good_images:
+        low, high = evaluation.false_alarm_interval
+        rows["false alarms"] = (
+            f"{evaluation.false_alarms} of {evaluation.good_images} good images "
+            f"(95 % interval of the rate: {low:.1%} to {high:.1%})"
+        )
+    if evaluation.anomalous_images:
+        rows["missed"] = f"{evaluation.missed} of {evaluation.anomalous_images} anomalous images"
+    return rows
+
+
+def threshold_text(threshold: Threshold) -> str:
+    """One sentence on where a threshold comes from and what it promises."""
+    low, high = threshold.interval
+    if threshold.method == TAIL_BOUND:
+        return (
+            f"{threshold.value:.4g}, from {threshold.images} images: too few for "
+            f"{threshold.false_alarm_rate:.2%} false alarms, which need "
+            f"{threshold.images_needed}. Fallback: mean + std * sqrt((1-a)/a), a careful bound "
+            "that misses more defects."
+        )
+    return (
+        f"{threshold.value:.4g}, for at most {threshold.false_alarm_rate:.2%} false alarms; "
+        f"long-run rate {low:.2%} to {high:.2%} with {threshold.confidence:.0%} confidence, "
+        f"from {threshold.images} leave-one-out scores"
+    )
+
+
+def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, str]:
+    """What a model is, in words: for `info` and the report."""
+    settings, pyramid = model.settings, model.moments.pyramid
+    height, width = model.size
+    levels = [
+        f"{name} {dims} at {grid[0]}x{grid[1]}"
+        for name, dims, grid in zip(model.level_names, pyramid.dims, pyramid.grids, strict=True)
+    ]
+    facts = {
+        "images learned from": str(model.count),
+        "backbone": f"{model.backbone.name} ({model.backbone.licence})",
+        "input": f"{width}x{height} pixels, preset {settings.preset}",
+        "embedding": f"{sum(pyramid.dims)} dimensions, {settings.reduction}, seed "
+        f"{settings.seed}: " + ", ".join(levels),
+        "covariance": f"weight {model.regularisation.weight:.4g}, ridge "
+        f"{model.regularisation.ridge:.4g}, shrinkage {settings.shrinkage}"
+        + (", shared by all positions" if settings.shared else ""),
+        "score": settings.score
+        + (f", mean of the {settings.top_k} highest pixels" if settings.top_k > 1 else ""),
+        "map": f"{settings.upsampling}, blur {settings.blur}"
+        + (f", sigma {settings.sigma:g} px" if settings.blur != "none" else ""),
+        "image threshold": threshold_text(threshold or model.threshold()),
+        "pixel threshold": f"{model.pixel_threshold():.4g}, reached by "
+        f"{settings.pixel_false_alarm_rate:.2%} of the pixels of good images",
+    }
+    if model.ignored is not None:
+        facts["ignored"] = f"{np.mean(model.ignored):.1%} of the pixels"
+    if settings.roi:
+        facts["region of interest"] = "x {}, y {}, {}x{} pixels".format(*settings.roi)
+    return facts

@@ -1,0 +1,380 @@
+"""Pixels of every kind of file, against what was written; and damage of every kind."""
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from blemish.errors import ImageError
+from blemish.image_formats import bmp, jpeg, png, tiff, webp
+from blemish.image_formats.ifd import exif_orientation
+from blemish.images import read_image
+from image_files import (
+    exif_bytes,
+    opencv_bytes,
+    pillow_bytes,
+    png_bytes,
+    png_chunk,
+    tag_directory,
+    tiff_bytes,
+)
+
+H, W = 13, 21
+RNG = np.random.default_rng(0)
+ROWS, COLUMNS = np.mgrid[:H, :W]
+SMOOTH = np.stack([COLUMNS * 9, ROWS * 15, (COLUMNS + ROWS) * 5], axis=-1).astype(np.uint8)
+RGB = RNG.integers(0, 256, (H, W, 3), dtype=np.uint8)
+RGBA = RNG.integers(0, 256, (H, W, 4), dtype=np.uint8)
+DEEP = RNG.integers(0, 65536, (H, W, 3), dtype=np.uint16)
+GRAY12 = RNG.integers(0, 4096, (H, W), dtype=np.uint16)
+BITS = RNG.random((H, W)) > 0.5
+INDEXED = Image.fromarray(SMOOTH).quantize(16)
+COPY = "Copy the file again from its source, or take it out."
+
+
+def on_black(rgba, opaque):
+    """The dull formula, rounded to nearest."""
+    light = rgba[..., :-1] * (rgba[..., -1:] / opaque)
+    return np.floor(light + 0.5).astype(rgba.dtype)
+
+
+EXACT = {
+    "PNG gray": (png_bytes(RGB[..., 0]), RGB[..., 0], 255),
+    "PNG RGB": (png_bytes(RGB), RGB, 255),
+    "PNG RGBA": (png_bytes(RGBA), on_black(RGBA, 255), 255),
+    "PNG gray and alpha": (png_bytes(RGBA[..., 2:]), None, 255),
+    "PNG 1-bit": (png_bytes(BITS.astype(np.uint8), bits=1), BITS * np.uint8(255), 255),
+    "PNG 2-bit": (png_bytes(RGB[..., 0] >> 6, bits=2), (RGB[..., 0] >> 6) * np.uint8(85), 255),
+    "PNG 4-bit": (png_bytes(RGB[..., 0] >> 4, bits=4), (RGB[..., 0] >> 4) * np.uint8(17), 255),
+    "PNG palette": (pillow_bytes(INDEXED, "PNG"), np.asarray(INDEXED.convert("RGB")), 255),
+    "PNG 16-bit gray": (png_bytes(DEEP[..., 0]), DEEP[..., 0], 65535),
+    "PNG 16-bit RGB": (png_bytes(DEEP), DEEP, 65535),
+    "BMP RGB": (pillow_bytes(RGB, "BMP"), RGB, 255),
+    "BMP gray": (pillow_bytes(RGB[..., 0], "BMP"), None, 255),
+    "BMP palette": (pillow_bytes(INDEXED, "BMP"), np.asarray(INDEXED.convert("RGB")), 255),
+    "BMP 1-bit": (pillow_bytes(BITS, "BMP"), BITS * np.uint8(255), 255),
+    "WebP lossless": (pillow_bytes(RGB, "WEBP", lossless=True), RGB, 255),
+    "WebP RGBA": (pillow_bytes(RGBA, "WEBP", lossless=True, exact=True), on_black(RGBA, 255), 255),
+    "TIFF gray": (tiff_bytes(RGB[..., 0]), RGB[..., 0], 255),
+    "TIFF RGB": (tiff_bytes(RGB), RGB, 255),
+    "TIFF 16-bit": (tiff_bytes(DEEP), DEEP, 65535),
+    "TIFF 16-bit big-endian": (tiff_bytes(DEEP, order=">"), DEEP, 65535),
+    "TIFF declared 12-bit": (tiff_bytes(GRAY12, tags={281: [4095]}), GRAY12, 4095),
+    "TIFF with a statistic": (tiff_bytes(GRAY12, tags={281: [4000]}), GRAY12, 65535),
+    "TIFF float": (tiff_bytes(DEEP.astype(np.float32)), DEEP.astype(np.float32), None),
+    "TIFF double": (tiff_bytes(DEEP.astype(np.float64)), DEEP.astype(np.float64), None),
+    "TIFF signed": (tiff_bytes(RGB.astype(np.int16)), RGB.astype(np.int16), None),
+    "TIFF 32-bit": (tiff_bytes(DEEP.astype(np.uint32)), DEEP.astype(np.uint32), None),
+    "TIFF white is 0": (tiff_bytes(DEEP[..., 0], tags={262: [0]}), 65535 - DEEP[..., 0], 65535),
+    "TIFF alpha": (tiff_bytes(RGBA, tags={338: [2]}), on_black(RGBA, 255), 255),
+    "TIFF premultiplied alpha": (tiff_bytes(RGBA, tags={338: [1]}), RGBA[..., :3], 255),
+    "TIFF unspecified channel": (tiff_bytes(RGBA, tags={338: [0]}), RGBA[..., :3], 255),
+    "TIFF fax": (pillow_bytes(BITS, "TIFF", compression="group4"), BITS * np.uint8(255), 255),
+    "TIFF palette": (pillow_bytes(INDEXED, "TIFF"), np.asarray(INDEXED.convert("RGB")), 255),
+}
+GRAY_ALPHA = RGBA[..., 2:]
+EXACT["PNG gray and alpha"] = (png_bytes(GRAY_ALPHA), on_black(GRAY_ALPHA, 255)[..., 0], 255)
+EXACT["BMP gray"] = (pillow_bytes(RGB[..., 0], "BMP"), np.repeat(RGB[..., :1], 3, -1), 255)
+
+
+def pixels_of(content):
+    for module in (png, jpeg, bmp, tiff, webp):
+        signatures = getattr(module, "SIGNATURES", None) or (module.SIGNATURE,)
+        if content.startswith(signatures):
+            return module.decode(content)
+    raise AssertionError(content[:8])
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_lossless_files_give_back_exactly_what_was_written(name):
+    content, expected, white = EXACT[name]
+    pixels = pixels_of(content)
+    assert pixels.white == white
+    assert pixels.samples.dtype == expected.dtype
+    shown = pixels.samples
+    if shown.ndim != expected.ndim:  # Pillow gives indexed gray as RGB, or the other way round
+        shown, expected = (a if a.ndim == 3 else np.stack([a] * 3, -1) for a in (shown, expected))
+    np.testing.assert_array_equal(shown, expected)
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773])
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("array", [SMOOTH, DEEP, DEEP[..., 0], DEEP.astype(np.float32)])
+def test_compressed_tiffs_give_back_exactly_what_was_written(array, compression, predictor):
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_PREDICTOR, predictor]
+    content = opencv_bytes(array, ".tif", *options, cv2.IMWRITE_TIFF_ROWSPERSTRIP, 5)
+    np.testing.assert_array_equal(tiff.decode(content).samples, array)
+
+
+def test_the_float_predictor_is_undone():
+    array = DEEP.astype(np.float32)
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, 5, cv2.IMWRITE_TIFF_PREDICTOR, 3]
+    np.testing.assert_array_equal(tiff.decode(opencv_bytes(array, ".tif", *options)).samples, array)
+
+
+def test_separate_planes_and_tiles_are_put_in_place():
+    planes = DEEP.transpose(2, 0, 1)
+    size = planes[0].nbytes
+    separate = tiff_bytes(
+        DEEP,
+        data=planes.tobytes(),
+        tags={284: [2], 273: [8, 8 + size, 8 + 2 * size], 279: [size] * 3},
+    )
+    np.testing.assert_array_equal(tiff.decode(separate).samples, DEEP)
+
+    padded = np.pad(DEEP, ((0, 3), (0, 11), (0, 0)), mode="edge")  # one row of two 16x16 tiles
+    data = padded[:, :16].tobytes() + padded[:, 16:].tobytes()
+    half = len(data) // 2
+    tiled = tiff_bytes(
+        DEEP,
+        data=data,
+        tags={322: [16], 323: [16], 324: [8, 8 + half], 325: [half, half]},
+    )
+    np.testing.assert_array_equal(tiff.decode(tiled).samples, DEEP)
+
+
+def test_packed_12_bit_samples_are_unpacked_and_rows_start_on_whole_bytes():
+    bits = (GRAY12[..., None] >> np.arange(11, -1, -1)) & 1
+    data = np.packbits(bits.reshape(H, -1).astype(np.uint8), axis=1).tobytes()
+    pixels = tiff.decode(tiff_bytes(GRAY12, data=data, tags={258: [12]}))
+    np.testing.assert_array_equal(pixels.samples, GRAY12)
+    assert pixels.white == 4095
+
+
+def test_cmyk_is_shown_as_pillow_shows_it():
+    cmyk = Image.fromarray(SMOOTH).convert("CMYK")
+    expected = np.asarray(cmyk.convert("RGB"))
+    np.testing.assert_array_equal(tiff.decode(pillow_bytes(cmyk, "TIFF")).samples, expected)
+    decoded = jpeg.decode(pillow_bytes(cmyk, "JPEG", quality=100, subsampling=0)).samples
+    assert np.abs(decoded.astype(int) - expected).mean() < 2
+
+
+def test_jpeg_pixels_are_those_of_libjpeg():
+    for mode in ("RGB", "L"):
+        content = pillow_bytes(SMOOTH, "JPEG", mode, exif=exif_bytes(6)[6:], comment=b"x")
+        flag = cv2.IMREAD_COLOR_RGB if mode == "RGB" else cv2.IMREAD_GRAYSCALE
+        oracle = cv2.imdecode(
+            np.frombuffer(content, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+        np.testing.assert_array_equal(jpeg.decode(content).samples, oracle)
+
+
+@pytest.mark.parametrize("significant", range(9, 16))
+def test_declared_png_depth_is_undone_whether_or_not_samples_were_scaled_up(significant):
+    samples = RNG.integers(0, 1 << significant, (H, W), dtype=np.uint16)
+    samples[0, 0] = (1 << significant) - 1
+    chunk = [(b"sBIT", bytes([significant]))]
+    missing = 16 - significant
+    ways = {
+        "unscaled": samples,
+        "shifted": samples << missing,
+        "repeated": samples << missing | samples >> (significant - missing),
+        "rounded": np.rint(samples * (65535 / samples[0, 0])).astype(np.uint16),
+    }
+    for way, stored in ways.items():
+        pixels = png.decode(png_bytes(stored, chunks=chunk))
+        np.testing.assert_array_equal(pixels.samples, samples, err_msg=way)
+        assert pixels.white == samples[0, 0]
+
+
+def test_a_transparent_colour_becomes_black():
+    for array, key in ((RGB, RGB[2, 3]), (DEEP, DEEP[2, 3]), (DEEP[..., 0], DEEP[2, 3, :1])):
+        chunk = (b"tRNS", struct.pack(f">{len(key)}H", *key.tolist()))
+        expected = array.copy()
+        expected[(array == key).all(-1) if array.ndim == 3 else array == key] = 0
+        np.testing.assert_array_equal(
+            png.decode(png_bytes(array, chunks=[chunk])).samples, expected
+        )
+
+
+def test_a_transparent_palette_entry_becomes_black():
+    content = pillow_bytes(INDEXED, "PNG", transparency=3)
+    expected = np.asarray(INDEXED.convert("RGB")).copy()
+    expected[np.asarray(INDEXED) == 3] = 0
+    np.testing.assert_array_equal(png.decode(content).samples, expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_format_states_its_orientation(orientation):
+    exif = exif_bytes(orientation)
+    image = Image.fromarray(RGB)
+    assert jpeg.read_header(pillow_bytes(image, "JPEG", exif=exif)).orientation == orientation
+    assert webp.read_header(pillow_bytes(image, "WEBP", exif=exif)).orientation == orientation
+    assert png.read_header(pillow_bytes(image, "PNG", exif=exif)).orientation == orientation
+    assert tiff.read_header(tiff_bytes(RGB, tags={274: [orientation]})).orientation == orientation
+    assert exif_orientation(exif_bytes(orientation, "<")) == orientation
+
+
+def test_damaged_or_senseless_exif_data_count_as_none():
+    whole = exif_bytes(6)
+    for exif in (whole[:12], whole[:20], b"", b"Exif\0\0XX", exif_bytes(9), exif_bytes(0)):
+        assert exif_orientation(exif) == 1
+
+
+def two_pages(second_subfile):
+    first = tiff_bytes(RGB)
+    start = struct.unpack_from("<I", first, 4)[0]
+    pointer = start + 2 + 12 * struct.unpack_from("<H", first, start)[0]
+    values = {254: [second_subfile], 256: [1], 257: [1]}
+    content = bytearray(first + tag_directory(values, len(first)))
+    struct.pack_into("<I", content, pointer, len(first))
+    return bytes(content)
+
+
+def test_a_preview_beside_the_image_does_not_count_as_a_page():
+    np.testing.assert_array_equal(tiff.decode(two_pages(1)).samples, RGB)
+
+
+FRAMES = [Image.fromarray(RGB), Image.fromarray(SMOOTH)]
+SAVE_FRAME = "Save the frame you mean as its own file."
+SAVE_AS = "Save it as PNG, or as gray or RGB TIFF without compression, with LZW or with deflate."
+JPEG_TIFF = pillow_bytes(SMOOTH, "TIFF", compression="jpeg")
+DAMAGED = {
+    "animated PNG": (
+        pillow_bytes(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]),
+        f"it must hold one image, but is an animation. {SAVE_FRAME}",
+    ),
+    "animated WebP": (
+        pillow_bytes(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
+        f"it must hold one image, but is an animation. {SAVE_FRAME}",
+    ),
+    "pages": (
+        two_pages(0),
+        "it must hold one image, but has 2 pages. Save the page you mean as its own file.",
+    ),
+    "JPEG in TIFF": (
+        JPEG_TIFF,
+        f"its kind of TIFF must be supported, but compression 7 is not. {SAVE_AS}",
+    ),
+    "five channels": (
+        tiff_bytes(np.zeros((2, 2, 5), np.uint8)),
+        "its kind of TIFF must be supported, but photometric interpretation 2 with 5 channels "
+        f"is not. {SAVE_AS}",
+    ),
+    "unequal depths": (
+        tiff_bytes(RGB, tags={258: [8, 8, 16]}),
+        f"its kind of TIFF must be supported, but channels of different depths is not. {SAVE_AS}",
+    ),
+    "64-bit integers": (
+        tiff_bytes(RGB.astype(np.uint64)),
+        f"its kind of TIFF must be supported, but 64-bit samples of format 1 is not. {SAVE_AS}",
+    ),
+    "pixels outside": (
+        tiff_bytes(RGB, tags={273: [10000]}),
+        "its pixels must lie inside the file, but they end at byte 10819 of "
+        f"{len(tiff_bytes(RGB))}. {COPY}",
+    ),
+    "strips missing": (
+        tiff_bytes(RGB, tags={278: [5]}),
+        f"it must list 3 strips or tiles, but lists 1 places and 1 sizes. {COPY}",
+    ),
+    "pixels missing": (
+        tiff_bytes(RGB, tags={279: [100]}),
+        f"its compressed pixels must fill the image, but they are damaged or too few. {COPY}",
+    ),
+    "palette missing": (
+        tiff_bytes(RGB[..., 0], tags={262: [3]}),
+        f"its palette must have 768 values, but has 0. {COPY}",
+    ),
+    "checksum": (
+        png_bytes(RGB, checksum=1),
+        "the checksum of each PNG chunk must match its data, but that of IHDR at byte 8 does "
+        f"not: the file is damaged. {COPY}",
+    ),
+    "no pixels": (
+        png_bytes(RGB)[:33] + png_chunk(b"IEND", b""),
+        f"a PNG must hold pixels and, if indexed, a palette. {COPY}",
+    ),
+    "no size": (
+        b"\xff\xd8\xff\xda\0\2\0\0",
+        f"a JPEG must state its size before its pixels, but does not. {COPY}",
+    ),
+    "unknown BMP": (
+        b"BM" + bytes(40),
+        f"a BMP must start with a header of a known kind, but does not. {COPY}",
+    ),
+    "another RIFF": (
+        b"RIFF\0\0\0\0WAVEfmt ",
+        f"a RIFF file must be a WebP image, but is not. {COPY}",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_what_is_damaged_or_not_supported_is_refused_with_the_reason(name):
+    content, message = DAMAGED[name]
+    module = {b"\x89": png, b"\xff": jpeg, b"B": bmp, b"I": tiff, b"R": webp}[content[:1]]
+    with pytest.raises(ImageError) as caught:
+        module.read_header(content)
+        module.decode(content)
+    assert str(caught.value) == message
+
+
+WHOLE = {
+    "PNG": png_bytes(SMOOTH),
+    "PNG palette": pillow_bytes(INDEXED, "PNG"),
+    "JPEG": pillow_bytes(SMOOTH, "JPEG"),
+    "progressive JPEG": pillow_bytes(SMOOTH, "JPEG", progressive=True, exif=exif_bytes(6)),
+    "BMP": pillow_bytes(SMOOTH, "BMP"),
+    "WebP": pillow_bytes(SMOOTH, "WEBP"),
+    "WebP lossless": pillow_bytes(SMOOTH, "WEBP", lossless=True, exif=exif_bytes(3)),
+    "TIFF": pillow_bytes(SMOOTH, "TIFF"),
+    "TIFF LZW": opencv_bytes(SMOOTH.astype(np.uint16), ".tif"),
+    "TIFF deflate": pillow_bytes(SMOOTH, "TIFF", compression="tiff_adobe_deflate"),
+    "TIFF PackBits": pillow_bytes(SMOOTH, "TIFF", compression="packbits"),
+    "TIFF fax": pillow_bytes(BITS, "TIFF", compression="group4"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_file_cut_anywhere_is_an_error_or_lacks_only_padding(name, tmp_path, capfd):
+    whole = WHOLE[name]
+    path = tmp_path / "image"
+    path.write_bytes(whole)
+    image = read_image(path)
+    for length in {*range(0, len(whole), 5), *range(len(whole) - 40, len(whole))}:
+        path.write_bytes(whole[:length])
+        try:
+            cut = read_image(path)
+        except ImageError as error:
+            assert str(error).startswith(f"{path} cannot be read: ")
+        else:
+            assert name == "BMP" and len(whole) - length <= 3
+            np.testing.assert_array_equal(cut, image)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_damaged_bytes_give_an_image_error_or_an_image_of_the_declared_size(name, tmp_path, capfd):
+    whole = WHOLE[name]
+    places = st.tuples(st.integers(0, len(whole) - 1), st.integers(1, 255))
+
+    @given(flips=st.lists(places, min_size=1, max_size=4))
+    def law(flips):
+        content = bytearray(whole)
+        for place, flip in flips:
+            content[place] ^= flip
+        path = tmp_path / "image"
+        path.write_bytes(content)
+        try:
+            image = read_image(path, max_pixels=100_000)
+        except ImageError as error:
+            assert str(error).startswith(f"{path} cannot be read: ")
+        else:
+            assert image.ndim == 3 and image.shape[2] == 3 and image.size <= 300_000
+
+    law()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_too_few_compressed_png_pixels_are_an_error():
+    content = png_bytes(RGB)
+    plain = zlib.compress(b"\0" * 50)
+    parts = content[:33] + png_chunk(b"IDAT", plain) + png_chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match="damaged or too few"):
+        png.decode(parts)
