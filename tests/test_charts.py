@@ -72,7 +72,7 @@ def test_all_scores_are_in_the_histogram_also_those_far_away():
     assert heights[0] / heights[1] == pytest.approx(40 / 3, rel=0.01)
     found = texts(svg)
     assert "good (40)" in found and "defective (3)" in found and "threshold 2.2" in found
-    assert "image score (1 beyond 7.12 in the last bar)" in found
+    assert "image score (1 beyond 12 in the last bar)" in found
 
 
 @given(

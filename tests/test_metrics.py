@@ -29,14 +29,14 @@ def brute_f1_max(scores, labels):
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_auroc_is_that_of_scikit_learn(data):
     scores, labels = data
     assert auroc(scores, labels) == pytest.approx(oracle.roc_auc_score(labels, scores), abs=1e-12)
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_auroc_is_the_chance_of_a_right_order_with_ties_one_half(data):
     scores, labels = data
     gaps = scores[labels][:, None] - scores[~labels][None]
@@ -44,7 +44,7 @@ def test_auroc_is_the_chance_of_a_right_order_with_ties_one_half(data):
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_average_precision_is_that_of_scikit_learn(data):
     scores, labels = data
     expected = oracle.average_precision_score(labels, scores)
@@ -52,14 +52,14 @@ def test_average_precision_is_that_of_scikit_learn(data):
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_f1_max_is_the_best_of_all_thresholds_and_the_highest_of_the_best(data):
     scores, labels = data
     assert f1_max(scores, labels) == pytest.approx(brute_f1_max(scores, labels), abs=1e-12)
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_f1_max_is_the_best_point_of_the_precision_recall_curve(data):
     scores, labels = data
     precision, recall, _ = oracle.precision_recall_curve(labels, scores)
@@ -69,7 +69,7 @@ def test_f1_max_is_the_best_point_of_the_precision_recall_curve(data):
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_roc_curve_is_that_of_scikit_learn(data):
     scores, labels = data
     curve = roc_curve(scores, labels)
@@ -80,21 +80,21 @@ def test_roc_curve_is_that_of_scikit_learn(data):
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_area_under_the_roc_curve_is_the_auroc(data):
     curve = roc_curve(*data)
     assert oracle.auc(curve.x, curve.y) == pytest.approx(auroc(*data), abs=1e-12)
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_law_negated_scores_give_one_minus_the_auroc(data):
     scores, labels = data
     assert auroc(-scores, labels) == pytest.approx(1 - auroc(scores, labels), abs=1e-12)
 
 
 @given(scored_images(), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_law_the_order_of_images_does_not_matter(data, random):
     scores, labels = data
     order = np.array(random.sample(range(len(scores)), len(scores)))
@@ -103,7 +103,7 @@ def test_law_the_order_of_images_does_not_matter(data, random):
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_law_a_rising_function_of_the_scores_changes_nothing(data):
     scores, labels = data
     moved = np.exp(3 * scores) - 5
@@ -114,7 +114,7 @@ def test_law_a_rising_function_of_the_scores_changes_nothing(data):
 
 
 @given(scored_images())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_law_perfect_scores_give_one(data):
     _, labels = data
     assert auroc(labels, labels) == average_precision(labels, labels) == 1
@@ -136,7 +136,7 @@ def test_tiny_differences_between_scores_count():
 
 
 @given(scored_images(unique=True), st.integers(2, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_law_a_thinned_curve_keeps_its_ends_and_stays_close(data, max_points):
     curve = roc_curve(*data)
     thin = thin_curve(curve, max_points)

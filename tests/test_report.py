@@ -180,6 +180,23 @@ def test_pictures_are_kept_of_wrong_decisions_and_then_of_the_highest_scores():
     assert "Pictures are in this page for 3 of 51 images" in page.words
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["good", "dent"])), max_size=30),
+    st.integers(0, 5),
+)
+def test_law_not_drawing_unwanted_pictures_changes_nothing(images, limit):
+    shown = RowPictures(b"", b"", b"")
+    lazy, eager = ReportRows(limit), ReportRows(limit)
+    for score, label in images:
+        row = ReportRow("a", float(score), "normal", label)
+        pictured = ReportRow("a", float(score), "normal", label, shown)
+        eager.add(pictured)
+        lazy.add(pictured if lazy.wants_pictures(row) else row)
+    kept = sorted((row.is_wrong, row.score) for row in lazy.rows if row.pictures)
+    assert kept == sorted((row.is_wrong, row.score) for row in eager.rows if row.pictures)
+    assert kept == sorted((row.is_wrong, row.score) for row in eager.rows)[-limit or len(images) :]
+
+
 def test_the_page_stays_small_for_thousands_of_images():
     collected = ReportRows(picture_limit=20)
     large = RowPictures(b"x" * 30_000, b"x" * 30_000, b"x" * 30_000)

@@ -3,7 +3,6 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-
 SHAPES = {"fine": ["N", 4, "h", "w"], "coarse": ["N", 5, "i", "j"], "logits": ["N", 5]}
 
 

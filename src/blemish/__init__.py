@@ -21,12 +21,13 @@ _HOMES = {
     "Model": "blemish.model",
     "Score": "blemish.model",
     "Threshold": "blemish.threshold",
-    "fit": "blemish.model",
+    "fit": "blemish.fitting",
 }
 
 if TYPE_CHECKING:
     from blemish.errors import BlemishError
-    from blemish.model import Decision, Model, Score, fit
+    from blemish.fitting import fit
+    from blemish.model import Decision, Model, Score
     from blemish.model_file import load_model as load
     from blemish.settings import FitSettings
     from blemish.threshold import Threshold

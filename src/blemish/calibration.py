@@ -17,10 +17,10 @@ from blemish.maps import MapOperator, image_scores
 from blemish.scorer import LeftOutScorer, ScoreStatistics
 from blemish.threshold import PixelHistogram, Threshold, threshold_for
 
-PIXEL_PROBABILITIES = 1.0 - np.array(
-    [1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002]
-    + [0.001, 0.0005, 0.0002, 0.0001, 0.00005, 0.00002, 0.00001, 0.0]
-)
+# Shares of pixels above: 100 % down to 0.001 %, three to a decade, and 0 for the largest.
+_RATES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
+_TAIL = (0.001, 0.0005, 0.0002, 0.0001, 0.00005, 0.00002, 0.00001, 0.0)
+PIXEL_PROBABILITIES = 1.0 - np.array([*_RATES, *_TAIL])
 
 
 @dataclass(frozen=True, slots=True)

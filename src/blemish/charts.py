@@ -160,7 +160,7 @@ def _edges(scores: FloatArray, threshold: float, bins: int) -> tuple[FloatArray,
     """
     low, high = float(min(scores.min(), threshold)), float(max(scores.max(), threshold))
     if threshold > low:
-        high = min(high, threshold + 4 * (threshold - low))
+        high = min(high, threshold + 8 * (threshold - low))
     margin = 0.02 * (high - low) or 0.5 * max(abs(high), 1e-6)
     edges = np.linspace(low - margin, high + margin, bins + 1)
     return edges, int((scores > edges[-1]).sum())

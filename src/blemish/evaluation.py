@@ -45,6 +45,11 @@ class Evaluation:
     recall_per_defect : dict of str to (found, images)
     unreadable : int
         Images that could not be read and do not count.
+    blank_masks : int
+        Anomalous images whose mask shows nothing within the network's input: cropped away.
+    aupimo_levels : int
+        False-positive rates the good images resolve within AUPIMO's bounds. Its authors call 300
+        the least for a reliable value.
     curves : dict of str to Curve
         "image ROC", "pixel ROC" and "PRO", as far as defined.
     """
@@ -65,6 +70,8 @@ class Evaluation:
     missed: int
     recall_per_defect: dict[str, tuple[int, int]]
     unreadable: int = 0
+    blank_masks: int = 0
+    aupimo_levels: int | None = None
     curves: dict[str, Curve] = field(default_factory=dict, repr=False)
 
     @property
@@ -85,6 +92,8 @@ class Evaluation:
             "pro": self.pro,
             "pro_fpr_limit": PRO_LIMIT,
             "aupimo": self.aupimo,
+            "aupimo_levels": self.aupimo_levels,
+            "blank_masks": self.blank_masks,
             "images": self.images,
             "good_images": self.good_images,
             "anomalous_images": self.anomalous_images,
@@ -187,6 +196,7 @@ class _Gathered:
         pixels = self._pixels if self._pixels is not None and self._pixels.regions else None
         normal = bool((~labels).any())
         alarms = scores >= threshold.value
+        pimo = pixels.aupimo() if pixels is not None and normal else None
         curves: dict[str, Curve] = {}
         if both:
             curves["image ROC"] = roc_curve(scores, labels)
@@ -201,7 +211,9 @@ class _Gathered:
             pixel_ap=pixels.average_precision() if pixels else None,
             pixel_f1_max=pixels.f1_max()[0] if pixels else None,
             pro=pixels.pro(PRO_LIMIT) if pixels else None,
-            aupimo=pixels.aupimo().mean if pixels and normal else None,
+            aupimo=pimo.mean if pimo else None,
+            aupimo_levels=pimo.levels if pimo else None,
+            blank_masks=pixels.blank_masks if pixels else 0,
             images=len(scores),
             good_images=int((~labels).sum()),
             anomalous_images=int(labels.sum()),

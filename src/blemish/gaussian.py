@@ -260,12 +260,12 @@ def regularisation_of(
 def _oas(moments: Moments) -> tuple[float, float]:
     """Intensity and mean variance by the oracle approximating shrinkage."""
     samples, dims = moments.samples, moments.pyramid.visible(moments.pyramid.levels - 1)
-    alpha = moments.scatter_norm() / samples**2 / dims**2
-    mean_variance = moments.scatter_trace() / samples / dims
+    alpha = moments.whole.norm() / samples**2 / dims**2
+    mean_variance = moments.whole.trace() / samples / dims
     numerator = float((alpha + mean_variance**2).sum())
     denominator = float((samples + 1) * (alpha - mean_variance**2 / dims).sum())
     intensity = 1.0 if denominator <= 0 else min(numerator / denominator, 1.0)
-    return intensity, float(moments.scatter_trace().mean() / (samples - 1) / dims)
+    return intensity, float(moments.whole.trace().mean() / (samples - 1) / dims)
 
 
 def _ledoit_wolf(moments: Moments) -> tuple[float, float]:
@@ -276,9 +276,9 @@ def _ledoit_wolf(moments: Moments) -> tuple[float, float]:
             "Gather them with norms=True."
         )
     samples, dims = moments.samples, moments.pyramid.visible(moments.pyramid.levels - 1)
-    norm = moments.scatter_norm() / samples**2
-    mean_variance = moments.scatter_trace() / samples / dims
+    norm = moments.whole.norm() / samples**2
+    mean_variance = moments.whole.trace() / samples / dims
     beta = float((moments.norms.quartics / samples - norm).sum() / samples)
     delta = float((norm - dims * mean_variance**2).sum())
     intensity = 1.0 if delta <= 0 else min(max(beta / delta, 0.0), 1.0)
-    return intensity, float(moments.scatter_trace().mean() / (samples - 1) / dims)
+    return intensity, float(moments.whole.trace().mean() / (samples - 1) / dims)

@@ -30,6 +30,8 @@ from blemish.image_formats import Header, Pixels, bmp, jpeg, over_black, png, ti
 DEFAULT_MAX_PIXELS = 100_000_000
 """Images that declare more pixels are refused: 100 megapixels, a 10,000 x 10,000 image."""
 
+_BYTES_PER_PIXEL, _METADATA_BYTES = 32, 64 * 1024 * 1024
+
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 _FORMATS: tuple[
@@ -146,8 +148,7 @@ def list_images(folder: Path) -> tuple[list[Path], int]:
 
     images, others = [], 0
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        here = Path(place).resolve()
-        folders[:] = [name for name in folders if not _holds(Path(place, name).resolve(), here)]
+        folders[:] = [name for name in folders if not _leads_back(Path(place, name), folder)]
         found = [name for name in files if _is_image_name(name)]
         images += [Path(place, name) for name in found]
         others += len(files) - len(found)
@@ -231,6 +232,7 @@ def _open(path: Path, max_pixels: int | None) -> tuple[Header, Callable[[bytes],
         if path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "not a regular file"
             raise _unreadable(path, f"it must be a file, but is {kind}. Name an image file.")
+        _check_length(path, DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels)
         content = path.read_bytes()
     except OSError as error:
         raise _unreadable(
@@ -251,6 +253,17 @@ def _open(path: Path, max_pixels: int | None) -> tuple[Header, Callable[[bytes],
         f"it must be a PNG, JPEG, BMP, TIFF or WebP image, but {found}. "
         "Replace the file, or take it out.",
     )
+
+
+def _check_length(path: Path, max_pixels: int) -> None:
+    """Refuse a file longer than any image in the limit, before it fills the memory."""
+    longest = _BYTES_PER_PIXEL * max_pixels + _METADATA_BYTES
+    if path.exists() and (length := path.stat().st_size) > longest:
+        raise _unreadable(
+            path,
+            f"an image of at most {max_pixels} pixels must have at most {longest} bytes, but the "
+            f"file has {length}. If that is right, raise max_pixels.",
+        )
 
 
 def _check_size(path: Path, header: Header, max_pixels: int | None) -> None:
@@ -329,6 +342,9 @@ def _is_image_name(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def _holds(folder: Path, place: Path) -> bool:
-    """Whether `place` is `folder` or lies below it: following a link there would never end."""
-    return place == folder or folder in place.parents
+def _leads_back(place: Path, folder: Path) -> bool:
+    """Whether `place` is a link to a folder on the way from `folder` to it: an endless circle."""
+    if not place.is_symlink():
+        return False
+    way = [parent.resolve() for parent in place.parents if parent.is_relative_to(folder)]
+    return place.resolve() in way

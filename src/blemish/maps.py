@@ -109,7 +109,7 @@ class MapOperator:
         maps = self.rows.astype(dtype) @ grids @ self.columns.T.astype(dtype)
         if self.pixel_weights is not None:
             maps *= self.pixel_weights.astype(dtype)
-        return np.maximum(maps, 0.0, out=maps)
+        return np.asarray(np.maximum(maps, 0.0, out=maps))
 
 
 def axis_operator(cells: int, pixels: int, settings: MapSettings) -> Float64Array:
@@ -193,6 +193,6 @@ def image_scores(maps: FloatArray, top_k: int = 1) -> Float64Array:
         raise InputError(f"top_k must be at least 1 pixel, but is {top_k}. The paper's is 1.")
     flat = maps.reshape(len(maps), -1)
     if top_k == 1:
-        return flat.max(axis=1).astype(np.float64)
+        return np.asarray(flat.max(axis=1), dtype=np.float64)
     k = min(top_k, flat.shape[1])
     return np.asarray(np.partition(flat, -k, axis=1)[:, -k:].mean(axis=1, dtype=np.float64))

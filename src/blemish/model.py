@@ -8,34 +8,28 @@ images -> preprocessing -> backbone -> embedding        (what a position looks l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from blemish.arrays import BoolArray, Float32Array, Float64Array
-from blemish.backbones import Backbone, load_backbone
-from blemish.calibration import Calibration, calibrate
-from blemish.embedding import Embedding, choose_embedding, layer_covariances
+from blemish.backbones import Backbone
+from blemish.calibration import Calibration
+from blemish.embedding import Embedding
 from blemish.engines.openvino import FeatureExtractor
-from blemish.errors import InputError, NotFittedError
-from blemish.gaussian import Regularisation, regularisation_of
-from blemish.images import image_size, list_images
-from blemish.input_size import check_size, full_size_for, position_mask
-from blemish.loading import ImageLike, load_batches, load_input
+from blemish.gaussian import Regularisation
+from blemish.input_size import position_mask
+from blemish.loading import ImageLike, load_input
 from blemish.maps import MapOperator, image_scores
 from blemish.moments import Moments
-from blemish.plan import FitPlan, plan_fit
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
 from blemish.scorer import (
-    WITH_STATISTICS,
-    LeftOutScorer,
     Scorer,
     ScoreStatistics,
-    learn_statistics,
 )
 from blemish.settings import FitSettings
 from blemish.threshold import Threshold
@@ -261,222 +255,6 @@ class Model:
         )
 
 
-def fit(
-    images: Path | str | Sequence[ImageLike],
-    settings: FitSettings | None = None,
-    *,
-    backbone: Backbone | None = None,
-    weights: Path | str | None = None,
-    ignore_mask: BoolArray | None = None,
-    progress: Progress | None = None,
-    on_plan: Callable[[FitPlan], None] | None = None,
-) -> Model:
-    """Learn what good parts look like.
-
-    Parameters
-    ----------
-    images : folder, or sequence of files or arrays
-        Good parts only, at least 3.
-    settings : FitSettings, optional
-    backbone : Backbone, optional
-        Instead of the one that the settings name.
-    weights : Path, optional
-        State dict of the backbone that the settings name.
-    ignore_mask : bool (H, W), optional
-        In the frame of the source images: True where positions neither score nor calibrate.
-    progress : function, optional
-    on_plan : function, optional
-        Called with what the fit will take, before the images are gone through.
-
-    Returns
-    -------
-    Model
-
-    Raises
-    ------
-    InputError
-        Too few or unusable images, settings that do not fit together.
-    ResourceError
-        The fit would not fit into memory.
-    """
-    settings = settings or FitSettings()
-    images = _image_list(images)
-    if backbone is None:
-        path = None if weights is None else Path(weights)
-        backbone = load_backbone(settings.backbone, weights=path, layers=settings.layers)
-    preprocessing = _preprocessing(settings, backbone, images[0])
-    source = _Features(images, backbone, preprocessing, settings, progress or _silent)
-    ignored = None if ignore_mask is None else _ignored(ignore_mask, preprocessing, images[0])
-
-    embedding = _embedding(source, settings, backbone)
-    pyramid = embedding.pyramid(source.grids)
-    plan = plan_fit(pyramid, len(images), backbone=backbone, shared=settings.shared)
-    if on_plan is not None:
-        on_plan(plan)
-    plan.check()
-    weights_by_level = position_weights(pyramid, ignored)
-    moments = _gather(source, embedding, pyramid, settings, weights_by_level)
-    regularisation = regularisation_of(
-        moments, epsilon=settings.epsilon, shrinkage=settings.shrinkage
-    )
-    left_out = LeftOutScorer(
-        moments, regularisation, settings.score_settings, position_weights=weights_by_level
-    )
-    statistics = ScoreStatistics()
-    if settings.score in WITH_STATISTICS:
-        statistics = learn_statistics(
-            source.levels(embedding, "statistics"),
-            left_out,
-            ignored=_ignored_positions(pyramid.finest, ignored),
-        )
-    calibration = calibrate(
-        source.levels(embedding, "calibration"),
-        left_out,
-        map_operator(pyramid.finest, preprocessing, settings, ignored),
-        statistics=statistics,
-        top_k=settings.top_k,
-        ignored=ignored,
-    )
-    return Model(
-        settings=settings,
-        backbone=backbone,
-        preprocessing=preprocessing,
-        embedding=embedding,
-        moments=moments,
-        regularisation=regularisation,
-        statistics=statistics,
-        calibration=calibration,
-        ignored=ignored,
-    )
-
-
-class _Features:
-    """Feature maps of the training images, streamed anew for every pass."""
-
-    def __init__(
-        self,
-        images: Sequence[ImageLike],
-        backbone: Backbone,
-        preprocessing: Preprocessing,
-        settings: FitSettings,
-        progress: Progress,
-    ) -> None:
-        self._images, self._preprocessing, self._settings = images, preprocessing, settings
-        self._progress = progress
-        self._extractor = FeatureExtractor(backbone, preprocessing.size)
-        height, width = preprocessing.size
-        self.grids = [(height // la.stride, width // la.stride) for la in backbone.layers]
-
-    def maps(self, stage: str) -> Iterator[list[Float32Array]]:
-        """Feature maps per batch: list of float32 (N, C, h, w), fine to coarse."""
-        done, total = 0, len(self._images)
-        self._progress(stage, done, total)
-        value_range = self._settings.value_range
-        for inputs in load_batches(
-            self._images, self._preprocessing, batch=_BATCH, value_range=value_range
-        ):
-            yield self._extractor(inputs)
-            done += len(inputs)
-            self._progress(stage, done, total)
-
-    def levels(self, embedding: Embedding, stage: str) -> Iterator[list[Float32Array]]:
-        """Embeddings per batch: list of float32 (N, P, d), coarse to fine."""
-        return (embedding(maps) for maps in self.maps(stage))
-
-
-def _gather(
-    source: _Features,
-    embedding: Embedding,
-    pyramid: Pyramid,
-    settings: FitSettings,
-    weights: Sequence[Float64Array] | None,
-) -> Moments:
-    """First pass: the moments, as the model file will keep them."""
-    moments = Moments(
-        pyramid,
-        shared=settings.shared,
-        weights=None if weights is None else weights[-1],
-        norms=settings.shrinkage == "ledoit-wolf",
-    )
-    for levels in source.levels(embedding, "moments"):
-        moments.update(levels)
-    if not any(square.any() for square in moments.squares()):
-        raise InputError(
-            f"The good images must differ a little, but all {moments.count} look the same to the "
-            "network: one colour, or copies of one image. Give real images of good parts."
-        )
-    moments.round()
-    return moments
-
-
-def _image_list(images: Path | str | Sequence[ImageLike]) -> Sequence[ImageLike]:
-    if isinstance(images, Path | str):
-        images = list_images(Path(images))[0]
-    if len(images) < LEAST_IMAGES:
-        raise NotFittedError(
-            f"A model needs at least {LEAST_IMAGES} images of good parts, but there "
-            f"{'is' if len(images) == 1 else 'are'} {len(images)}. Give more; 20 to 300 are usual."
-        )
-    return images
-
-
-def _source_size(image: ImageLike) -> tuple[int, int]:
-    if isinstance(image, Path | str):
-        return image_size(Path(image))
-    height, width = image.shape[:2]
-    return height, width
-
-
-def _preprocessing(settings: FitSettings, backbone: Backbone, first: ImageLike) -> Preprocessing:
-    strides = [layer.stride for layer in backbone.layers]
-    if settings.preset == "paper":
-        preset = Preprocessing.paper(roi=settings.roi)
-    else:
-        source = settings.roi[:1:-1] if settings.roi else _source_size(first)
-        size = settings.size or full_size_for((source[0], source[1]), strides)
-        preset = Preprocessing.full(size, roi=settings.roi)
-    check_size(preset.size, strides)
-    return replace(preset, interpolation=settings.interpolation)
-
-
-def _embedding(source: _Features, settings: FitSettings, backbone: Backbone) -> Embedding:
-    channels = [layer.channels for layer in backbone.layers]
-    dims = settings.dims
-    if dims is None and settings.reduction != "none":
-        dims = min(backbone.default_dims or sum(channels), sum(channels))
-    covariances = None
-    if settings.reduction == "pca":
-        covariances = layer_covariances(source.maps("principal components"))
-    return choose_embedding(
-        channels,
-        reduction=settings.reduction,
-        dims=dims,
-        seed=settings.seed,
-        layer_sums=settings.layer_sums,
-        covariances=covariances,
-    )
-
-
-def _ignored(mask: BoolArray, preprocessing: Preprocessing, first: ImageLike) -> BoolArray:
-    source = _source_size(first)
-    if mask.shape != source:
-        raise InputError(
-            f"The ignore mask must have the size of the images, {source[0]}x{source[1]}, but has "
-            f"{mask.shape[0]}x{mask.shape[1]}. Draw it on one of the images."
-        )
-    ignored = preprocessing.apply_to_mask(mask)
-    if ignored.all():
-        raise InputError(
-            "The ignore mask must leave something to look at, but covers the whole image. "
-            "White means ignored; perhaps it is inverted."
-        )
-    return ignored
-
-
-def _ignored_positions(grid: tuple[int, int], ignored: BoolArray | None) -> BoolArray | None:
-    return None if ignored is None else position_mask(ignored, grid).ravel()
-
-
 def position_weights(pyramid: Pyramid, ignored: BoolArray | None) -> list[Float64Array] | None:
     """Per level, how many counted finest positions each cell stands for; None if all count."""
     if ignored is None:
@@ -484,7 +262,7 @@ def position_weights(pyramid: Pyramid, ignored: BoolArray | None) -> list[Float6
     finest = np.where(position_mask(ignored, pyramid.finest).ravel(), 0.0, 1.0)
     last = pyramid.levels - 1
     return [
-        np.bincount(pyramid.ancestors(last, k), finest, pyramid.positions(k))
+        np.bincount(pyramid.ancestors(last, k), finest, pyramid.positions(k)).astype(np.float64)
         for k in range(pyramid.levels)
     ]
 
@@ -504,7 +282,3 @@ def map_operator(
         ignored=ignored,
         ignored_positions=None if ignored is None else position_mask(ignored, shape),
     )
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Report nothing."""

@@ -16,6 +16,7 @@ from blemish.errors import InputError, NotFittedError, ShapeError
 from blemish.norm_moments import NormMoments
 from blemish.packing import round_to_48_bits
 from blemish.pyramid import Pyramid
+from blemish.whole_scatter import WholeScatter
 
 # Positions are worked on in slices of about this many bytes, so that temporaries stay small
 # beside the scatter itself, which for WR50-Rd550 is 1.7 GB.
@@ -250,49 +251,10 @@ class Moments:
         if self.norms is not None:
             self.norms = NormMoments.zeros(*self.norms.cubes.shape)
 
-    # --- for the norms: the whole scatter, from the rows of every level ------------------------
-
-    def visible_means(self) -> Float64Array:
-        """Mean of the whole embedding at every finest position: float64 (P, D)."""
-        return self._visible(self.means)
-
-    def _visible(self, own: Sequence[Float64Array]) -> Float64Array:
-        if self.shared:
-            return np.concatenate(own, axis=-1)
-        stacked = [array[:, None, :] for array in own]
-        return self.pyramid.visible_vectors(stacked, self.pyramid.levels - 1)[:, 0]  # type: ignore[return-value]
-
-    def _to_finest(self, level: int) -> slice | IntArray:
-        """Cell of a level for every finest Gaussian."""
-        last = self.pyramid.levels - 1
-        return slice(None) if self.shared or level == last else self.pyramid.ancestors(last, level)
-
-    def scatter_times(self, vectors: Float64Array) -> Float64Array:
-        """Whole scatter times a vector at every finest position: float64 (P, D) -> (P, D)."""
-        result = np.zeros_like(vectors)
-        for k, scatter in enumerate(self.scatters):
-            rows = scatter[self._to_finest(k)]
-            visible = rows.shape[2]
-            own = slice(visible - rows.shape[1], visible)
-            result[:, own] += np.einsum("pde,pe->pd", rows, vectors[:, :visible])
-            left = rows[:, :, : own.start]
-            result[:, : own.start] += np.einsum("pde,pd->pe", left, vectors[:, own])
-        return result
-
-    def scatter_trace(self) -> Float64Array:
-        """Trace of the whole scatter at every finest position: float64 (P,)."""
-        traces = [square.sum(axis=1) for square in self.squares()]
-        return np.asarray(sum(t[self._to_finest(k)] for k, t in enumerate(traces)))
-
-    def scatter_norm(self) -> Float64Array:
-        """Squared Frobenius norm of the whole scatter at every finest position: float64 (P,)."""
-        total = np.zeros(len(self.means[-1]))
-        for k, scatter in enumerate(self.scatters):
-            left = scatter[:, :, : scatter.shape[2] - scatter.shape[1]]
-            own = scatter[:, :, left.shape[2] :]
-            norm = 2 * np.einsum("pde,pde->p", left, left) + np.einsum("pde,pde->p", own, own)
-            total += norm[self._to_finest(k)]
-        return total
+    @property
+    def whole(self) -> WholeScatter:
+        """The scatter of the whole embedding, as far as sums over it are needed."""
+        return WholeScatter(self.pyramid, self.scatters, shared=self.shared)
 
     def _of_batch(self, levels: Sequence[FloatArray]) -> Moments:
         """Moments of a batch alone, norms included."""
@@ -309,7 +271,7 @@ class Moments:
             moved = [array.transpose(1, 0, 2) for array in levels]
             whole = self.pyramid.visible_vectors(moved, last)
         weight = self._sample_weights(last, whole.shape[1])
-        deviations = np.asarray(whole - batch.visible_means()[:, None, :])
+        deviations = np.asarray(whole - self.whole.visible(batch.means)[:, None, :])
         batch.norms = NormMoments.of(deviations, None if weight is None else weight[1:])
         return batch
 
@@ -317,15 +279,15 @@ class Moments:
         return _known(self.norms).moved(
             shift,
             samples=samples,
-            product=self.scatter_times(shift),
-            trace=self.scatter_trace(),
+            product=self.whole.times(shift),
+            trace=self.whole.trace(),
         )
 
     def _joined_norms(
         self, other: Moments, shifts: Sequence[Float64Array], own: float, added: float
     ) -> NormMoments:
         """Norms of both about their common mean; `self` is still without the other."""
-        shift = self._visible(shifts)
+        shift = self.whole.visible(shifts)
         total = own + added
         mine = self._about(-shift * (added / total), own)
         return mine.plus(other._about(shift * (own / total), added))
@@ -334,12 +296,12 @@ class Moments:
         self, gone: Moments, shifts: Sequence[Float64Array], kept: float, taken: float
     ) -> NormMoments:
         """Norms of what is kept; `self` is already without what is gone, but for the norms."""
-        shift = self._visible(shifts)
+        shift = self.whole.visible(shifts)
         total = kept + taken
         rest = _known(self.norms).plus(gone._about(shift * (kept / total), taken), sign=-1.0)
         back = -shift * (taken / total)
         return rest.moved_back(
-            back, samples=kept, product=self.scatter_times(back), trace=self.scatter_trace()
+            back, samples=kept, product=self.whole.times(back), trace=self.whole.trace()
         )
 
     def round(self) -> None:
@@ -350,7 +312,7 @@ class Moments:
     def _by_cell(self, array: FloatArray, level: int) -> FloatArray:
         """(N, P, d) -> (cells, samples, d): what each Gaussian sees."""
         if self.shared:
-            return array.reshape(1, -1, self.pyramid.dims[level])
+            return np.asarray(array.reshape(1, -1, self.pyramid.dims[level]))
         return array.transpose(1, 0, 2)
 
     def _mean(self, samples: FloatArray, level: int) -> Float64Array:

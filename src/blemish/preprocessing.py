@@ -21,6 +21,8 @@ from blemish.errors import InputError, ShapeError
 
 INTERPOLATIONS = ("bicubic", "bilinear")
 
+_MAX_RESIZED_PIXELS = 100_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -132,10 +134,9 @@ class Preprocessing:
             )
         geometry = self._geometry((image.shape[0], image.shape[1]))
         region = image[geometry.rows, geometry.columns]
-        if region.shape[:2] == geometry.resized:
-            crop = region[geometry.crop_rows, geometry.crop_columns]
-        else:
-            crop = _resample(region, geometry, self.interpolation)
+        if region.shape[:2] != geometry.resized:
+            region = _resample(region, geometry.resized, self.interpolation)
+        crop = region[geometry.crop_rows, geometry.crop_columns]
         planes = np.ascontiguousarray(crop.transpose(2, 0, 1))
         if planes.dtype == np.uint8:
             planes = planes / np.float32(255)
@@ -242,6 +243,12 @@ class Preprocessing:
                 "pixels (height x width). Are all images from the same camera?"
             )
         resized = self._resized_size((roi_height, roi_width))
+        if resized[0] * resized[1] > _MAX_RESIZED_PIXELS:
+            raise InputError(
+                f"The resized image must have at most {_MAX_RESIZED_PIXELS} pixels, but would be "
+                f"{_by(resized)} (height x width). Is the image, or the region of interest, a "
+                "thin strip? Give resize as (height, width)."
+            )
         crop_height, crop_width = self.crop or resized
         if crop_height > resized[0] or crop_width > resized[1]:
             raise InputError(
@@ -284,29 +291,24 @@ class _Geometry:
 
 
 def _resample(
-    region: NDArray[Any], geometry: _Geometry, interpolation: str
+    image: NDArray[Any], size: tuple[int, int], interpolation: str
 ) -> UInt8Array | Float32Array:
-    """Resize with antialiasing and crop; only the pixels of the crop are computed.
+    """Resize to (H, W) with antialiasing.
 
     uint8 images are resized as such, like the paper's; float images channel by channel, and what
-    bicubic interpolation overshoots is cut off at 0 and 1.
+    bicubic interpolation overshoots is cut off at 0 and 1. The whole image is resized, not only
+    what the crop keeps: Pillow then rounds in another order, and pixels would differ.
     """
-    size = (
-        geometry.crop_columns.stop - geometry.crop_columns.start,
-        geometry.crop_rows.stop - geometry.crop_rows.start,
-    )
     method = Image.Resampling[interpolation.upper()]
-    if region.dtype == np.uint8:
-        image = Image.fromarray(np.ascontiguousarray(region))
-        resized: UInt8Array = np.asarray(image.resize(size, method, box=geometry.box))
-        return resized
+    height, width = size
+    if image.dtype == np.uint8:
+        pixels: UInt8Array = np.asarray(Image.fromarray(image).resize((width, height), method))
+        return pixels
     channels = [
-        Image.fromarray(np.ascontiguousarray(region[..., channel])).resize(
-            size, method, box=geometry.box
-        )
+        np.asarray(Image.fromarray(image[..., channel]).resize((width, height), method))
         for channel in range(3)
     ]
-    return np.stack([np.asarray(channel) for channel in channels], axis=-1).clip(0, 1)
+    return np.stack(channels, axis=-1).clip(0, 1)
 
 
 def _nearest(source: int, target: int) -> IntArray:

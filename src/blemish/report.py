@@ -163,6 +163,12 @@ class ReportRows:
         self._limit = picture_limit
         self._shown: list[tuple[bool, float, int]] = []
 
+    def wants_pictures(self, row: ReportRow) -> bool:
+        """Whether `add` would keep pictures of this row now: if not, there is no need to draw."""
+        return len(self._shown) < self._limit or (
+            self._limit > 0 and (row.is_wrong, row.score) > self._shown[0][:2]
+        )
+
     def add(self, row: ReportRow) -> None:
         """Add a row, and drop the pictures of the least telling one if there are too many."""
         self.rows.append(row)

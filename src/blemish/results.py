@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from blemish.arrays import BoolArray, UInt8Array
 from blemish.charts import Line, curve_svg
+from blemish.datasets import NORMAL
 from blemish.errors import InputError, OutputError
 from blemish.evaluation import Evaluation
 from blemish.five_panel import five_panel
@@ -34,6 +36,7 @@ from blemish.writing import write_bytes
 PICTURES = ("five-panel", "heat-map", "overlay", "mask", "contour")
 _COLUMNS = ("image", "score", "decision", "threshold", "label", "error")
 _CURVE_POINTS = 2000
+_PIMO_LEVELS = 300
 
 
 class ResultsFolder:
@@ -126,6 +129,8 @@ class ResultsFolder:
             return
         verdict = verdict_of(found.decision)
         score = found.decision.score.image_score
+        if truth is None and label == NORMAL:
+            truth = np.zeros(found.pixels.shape[:2], dtype=bool)
         record |= {"score": score, "decision": verdict, "threshold": self._threshold.value}
         link = None
         for kind in self._pictures:
@@ -133,14 +138,17 @@ class ResultsFolder:
             picture = self._draw(kind, found, found.decision, name, truth)
             write_bytes(self.folder / relative, png_bytes(picture))
             link = link or relative.as_posix()
-        shown = row_pictures(
-            found.pixels,
-            found.decision.score.anomaly_map,
-            found.decision.predicted_mask,
-            self._scale,
-            truth=truth,
-        )
-        self._rows.add(ReportRow(name, score, verdict, label, shown, link))
+        row = ReportRow(name, score, verdict, label, link=link)
+        if self._rows.wants_pictures(row):
+            shown = row_pictures(
+                found.pixels,
+                found.decision.score.anomaly_map,
+                found.decision.predicted_mask,
+                self._scale,
+                truth=truth,
+            )
+            row = replace(row, pictures=shown)
+        self._rows.add(row)
 
     def _draw(
         self,
@@ -275,6 +283,14 @@ def metric_rows(evaluation: Evaluation) -> dict[str, float | str]:
         "AUPIMO": evaluation.aupimo,
     }
     rows: dict[str, float | str] = {k: v for k, v in named.items() if v is not None}
+    levels = evaluation.aupimo_levels
+    if evaluation.aupimo is not None and levels is not None and levels < _PIMO_LEVELS:
+        rows["AUPIMO"] = (
+            f"{evaluation.aupimo:.4f} (rough: the good images resolve {levels} false-positive "
+            f"rates, {_PIMO_LEVELS} are wanted)"
+        )
+    if evaluation.blank_masks:
+        rows["masks outside the input"] = f"{evaluation.blank_masks} images"
     if evaluation.good_images:
         low, high = evaluation.false_alarm_interval
         rows["false alarms"] = (

@@ -19,6 +19,7 @@ from blemish.arrays import BoolArray, Float64Array, FloatArray
 from blemish.errors import InputError
 from blemish.gaussian import Regularisation, gaussian_of
 from blemish.moments import Moments
+from blemish.pooling import Pool, Running
 from blemish.pyramid import Pyramid
 
 T = TypeVar("T")
@@ -324,14 +325,14 @@ def learn_statistics(
     """
     pyramid = scorer.pyramid
     if scorer.settings.score == "chebyshev-two-stage":
-        ranks = _Running((pyramid.positions(pyramid.levels - 1), sum(pyramid.dims)))
+        ranks = Running((pyramid.positions(pyramid.levels - 1), sum(pyramid.dims)))
         for levels in batches:
             _, k2 = scorer.parts(levels)
             scale = scorer.settings.chebyshev_scale
             ranks.add(scoring.sorted_bounds(k2, pyramid, scale))
         return ScoreStatistics(rank_means=ranks.mean, rank_squares=ranks.squares)
     kept = slice(None) if ignored is None else ~ignored
-    distances, logs = _Running(()), _Running(())
+    distances, logs = Running(()), Running(())
     for levels in batches:
         distance2, k2 = scorer.parts(levels)
         distances.add(np.sqrt(_needed(distance2)[:, kept]).ravel())
@@ -340,74 +341,9 @@ def learn_statistics(
     return ScoreStatistics(distance_scale=distances.scale(), deviation_scale=logs.scale())
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """Channel statistics shared by all positions ("chebyshev-pooled").
-
-    Attributes
-    ----------
-    means, squares : list of float64 (1, d)
-        Per level: mean, and weighted sum of squared deviations, over images and positions.
-    weights : list of float64 (P,)
-        How many counted finest positions each cell stands for.
-    samples : float
-        Total weight.
-    """
-
-    means: list[Float64Array]
-    squares: list[Float64Array]
-    weights: list[Float64Array]
-    samples: float
-
-    @classmethod
-    def of(cls, moments: Moments, weights: Sequence[Float64Array] | None) -> Pool:
-        """Pool the moments of all positions."""
-        pyramid = moments.pyramid
-        weights = weights or [
-            np.full(pyramid.positions(k), pyramid.positions(pyramid.levels - 1) / p)
-            for k, p in enumerate(pyramid.positions(k) for k in range(pyramid.levels))
-        ]
-        means, squares = [], []
-        for mean, square, weight in zip(moments.means, moments.squares(), weights, strict=True):
-            pooled = weight @ mean / weight.sum()
-            spread = weight @ square + moments.count * (weight @ (mean - pooled) ** 2)
-            means.append(pooled[None])
-            squares.append(spread[None])
-        samples = moments.count * float(weights[-1].sum())
-        return cls(means, squares, list(weights), samples)
-
-
 def _is_pooled(settings: ScoreSettings, moments: Moments) -> bool:
     """Whether statistics of positions must be pooled; shared moments already are."""
     return settings.score == "chebyshev-pooled" and not moments.shared
-
-
-class _Running:
-    """Mean and sum of squared deviations over a growing number of rows."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count = 0
-        self.mean: Float64Array = np.zeros(shape)
-        self.squares: Float64Array = np.zeros(shape)
-
-    def add(self, rows: FloatArray) -> None:
-        if len(rows) == 0:
-            return
-        rows = rows.astype(np.float64, copy=False)
-        mean = rows.mean(axis=0)
-        total = self.count + len(rows)
-        shift = mean - self.mean
-        self.squares = (
-            self.squares
-            + ((rows - mean) ** 2).sum(axis=0)
-            + shift**2 * (self.count * len(rows) / total)
-        )
-        self.mean = self.mean + shift * (len(rows) / total)
-        self.count = total
-
-    def scale(self) -> tuple[float, float]:
-        std = float(np.sqrt(self.squares / max(self.count - 1, 1)))
-        return float(self.mean), max(std, 1e-12)
 
 
 def _rank_moments(

@@ -74,15 +74,15 @@ class ColourScale:
         Returns
         -------
         ColourScale
-            With a `high` three times as far from the median as the threshold is.
+            With a `high` four times as far from the median as the threshold is.
 
         Examples
         --------
         >>> ColourScale.from_normal(median=2.0, threshold=5.0)
-        ColourScale(low=2.0, threshold=5.0, high=11.0)
+        ColourScale(low=2.0, threshold=5.0, high=14.0)
         """
         reach = max(threshold - median, 1e-5 * max(abs(threshold), 1e-5))
-        return cls(threshold - reach, threshold, threshold + 2 * reach)
+        return cls(threshold - reach, threshold, threshold + 3 * reach)
 
     def position(self, values: FloatArray) -> Float32Array:
         """Place values on the scale: 0 at `low`, 0.5 at `threshold`, 1 at `high`, clipped."""

@@ -13,6 +13,7 @@ from blemish.backbones.weights import ALIASES, PINNED, PinnedWeights, fetch_weig
 from blemish.errors import BackboneError
 
 BUILTIN = "builtin"
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def backbone_names() -> tuple[str, ...]:
@@ -48,6 +49,11 @@ def load_backbone(
     BackboneError
         The name is unknown, or the weights cannot be had or used.
     """
+    if Path(name).suffix in WEIGHT_SUFFIXES:
+        raise BackboneError(
+            f"The backbone must be a network, but {name} names a file of weights alone. Name the "
+            "network it belongs to, for example resnet18, and give the file with --weights."
+        )
     architecture = name.split(".", maxsplit=1)[0]
     is_resnet = architecture in RESNETS and not name.endswith(".onnx")
     if is_resnet and weights is not None:

@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, TypeGuard
 from blemish.backbones.backbone import Backbone
 from blemish.backbones.layer_numbers import check_layers
 from blemish.backbones.onnx_graph import cut_graph, probe_layers, serialise
-from blemish.errors import BackboneError, OutputError
+from blemish.errors import BackboneError
+from blemish.writing import write_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -118,16 +119,7 @@ def write_onnx_backbone(backbone: Backbone, path: Path) -> None:
     }
     stated = {PREFIX + key: json.dumps(value) for key, value in properties.items()}
     helper.set_model_props(model, stated)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(model.SerializeToString(deterministic=True))
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            f"The backbone must be written to {path}, but it cannot be ({error.strerror}). "
-            "Choose another file."
-        ) from error
+    write_bytes(path, model.SerializeToString(deterministic=True))
 
 
 def _read_model(path: Path) -> onnx.ModelProto:

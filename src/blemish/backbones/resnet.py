@@ -210,10 +210,6 @@ class _WeightReader:
             return f"It has {has}: choose layers among these, or give a file with all layers."
         return "Give a complete state dict with the names that torchvision and timm use."
 
-    def has(self, name: str) -> bool:
-        """Whether the state dict holds this name."""
-        return self.prefix + name in self.weights
-
     def folded(
         self, conv: str, norm: str, shape: tuple[int, ...]
     ) -> tuple[Float32Array, Float32Array]:

@@ -9,6 +9,7 @@ answers with plain data or refuses.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
@@ -103,8 +104,10 @@ def read_pickle(
     """
     machine = _Machine(call, load_persistent)
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # odd escapes in damaged text
+            for opcode, argument, _ in pickletools.genops(stream):
+                machine.step(opcode.name, argument)
         return machine.result()
     except (IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"damaged pickle ({type(error).__name__})") from error

@@ -103,6 +103,8 @@ def read_torch_file(path: Path) -> dict[str, Array]:
         KeyError,
         struct.error,
         RuntimeError,
+        OSError,
+        MemoryError,
         zipfile.BadZipFile,
     ) as error:
         if isinstance(error, BackboneError):
@@ -140,6 +142,8 @@ def _read_zip(path: Path) -> dict[str, Array]:
 def _entry(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """Read one entry, after checking that it cannot unpack to more than it should."""
     info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed, which torch.save never does")
     if info.file_size > max_bytes:
         raise ValueError(f"{name} has {info.file_size} bytes, more than {max_bytes}")
     return archive.read(info)

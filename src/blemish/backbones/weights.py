@@ -103,7 +103,11 @@ PINNED = {
         ),
     )
 }
-"""By full name. torchvision puts the first 8 hex digits of the sha256 into its file names."""
+"""By full name.
+
+torchvision publishes the first 8 hex digits of each sha256, in the file name. The whole hashes
+and sizes are those that several projects, independent of each other, state for these files.
+"""
 
 ALIASES = {weights.architecture: weights.name for weights in PINNED.values()}
 """Architecture to the tag it is pinned to: the weights the PaDiM paper used."""
@@ -242,6 +246,7 @@ def _reason(error: Exception) -> str:
     from urllib.error import HTTPError, URLError  # noqa: PLC0415 - slow to import
 
     if isinstance(error, HTTPError):
+        error.close()  # it is also the response
         return f"HTTP status {error.code} {error.reason}"
     if isinstance(error, URLError) and isinstance(error.reason, OSError):
         error = error.reason

@@ -36,7 +36,7 @@ def evaluate(
     false_alarm_rate: float | None,
     quiet: bool,
 ) -> None:
-    """Measure a MODEL on the labelled test images of DATA.
+    r"""Measure a MODEL on the labelled test images of DATA.
 
     The threshold is the model's own, from its training images; the labels are never used to
     choose it.

@@ -12,10 +12,10 @@ from blemish.cli.options import PATH, Numbers, data_options, quiet_option
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import read_dataset
 from blemish.embedding import REDUCTIONS
+from blemish.fitting import fit as fit_model
 from blemish.gaussian import SHRINKAGES
 from blemish.images import read_mask
 from blemish.maps import BLURS, UPSAMPLINGS
-from blemish.model import fit as fit_model
 from blemish.results import threshold_text
 from blemish.scoring import SCORES
 from blemish.settings import PRESETS, FitSettings
@@ -98,7 +98,7 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
 @data_options
 @setting_options
 @quiet_option
-def fit(  # noqa: D417
+def fit(
     *,
     images: Path,
     out: Path | None,
@@ -109,7 +109,7 @@ def fit(  # noqa: D417
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Learn what good parts look like, from a folder of IMAGES.
+    r"""Learn what good parts look like, from a folder of IMAGES.
 
     Of a data set the good training images are used; its layout is found by itself. A plain folder
     is taken to hold good images only.

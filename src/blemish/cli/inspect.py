@@ -48,7 +48,7 @@ def inspect(
     false_alarm_rate: float | None,
     quiet: bool,
 ) -> None:
-    """Judge IMAGES (files or folders) by a MODEL.
+    r"""Judge IMAGES (files or folders) by a MODEL.
 
     Files that cannot be read are listed, the rest is still inspected, and the exit status is 1.
 
@@ -62,9 +62,7 @@ def inspect(
     kinds = [] if pictures == "none" else pictures.split(",")
     folder = None
     if out is not None:
-        folder = ResultsFolder(
-            out, loaded, title=model.stem, threshold=threshold, pictures=kinds
-        )
+        folder = ResultsFolder(out, loaded, title=model.stem, threshold=threshold, pictures=kinds)
     records: list[dict[str, object]] = []
     with ProgressBar(quiet=quiet) as progress:
         found = inspect_images(

@@ -74,7 +74,7 @@ def _show_warning(message: Warning, *_: object, **__: object) -> None:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="blemish")
 def main() -> None:
-    """Find defects on parts and surfaces, learning from images of good parts only.
+    r"""Find defects on parts and surfaces, learning from images of good parts only.
 
     \b
     Start with:

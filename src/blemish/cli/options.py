@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[Any]):
     """Numbers with a separator, such as 224x320 or 10,20,300,200.
 
     Parameters
@@ -48,7 +48,7 @@ class Numbers(click.ParamType):
         return numbers
 
 
-class Seeds(click.ParamType):
+class Seeds(click.ParamType[Any]):
     """Seeds as 0-2 or 0,1,5."""
 
     name = "seeds"
@@ -75,9 +75,9 @@ class Seeds(click.ParamType):
 def data_options(command: F) -> F:
     """How a folder of images is read."""
     command = click.option("--category", help="Product below the root of a data set.")(command)
-    return click.option(
-        "--layout", help="Layout of the data set; found by itself unless given."
-    )(command)
+    return click.option("--layout", help="Layout of the data set; found by itself unless given.")(
+        command
+    )
 
 
 def quiet_option(command: F) -> F:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,7 +21,7 @@ class ProgressBar:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet or not sys.stderr.isatty()
         self._stage = ""
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -39,7 +40,8 @@ class ProgressBar:
             self._close()
             self._stage = stage
             self._bar = tqdm(total=total, desc=stage, unit="image", disable=self._quiet)
-        self._bar.update(done - self._bar.n)
+        bar: tqdm[Any] = self._bar
+        bar.update(done - bar.n)
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -68,16 +68,16 @@ def decode(content: bytes) -> Pixels:
         )
     key = only.get(b"tRNS")
     if depth <= 8 and (key is not None or colour_type == INDEXED):
-        clean = _rebuild(chunks, (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+        clean = _rebuild(content, (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
         return Pixels(decode_with_pillow(PngImageFile, clean), 255)
-    samples = _decode_with_opencv(_rebuild(chunks, (b"IHDR", b"IDAT", b"IEND")))
+    samples = _decode_with_opencv(_rebuild(content, (b"IHDR", b"IDAT", b"IEND")))
     if key is not None and len(key) in (2, 6):
         transparent = np.frombuffer(key, ">u2")
         is_key = samples == (transparent[0] if samples.ndim == 2 else transparent)
         samples[is_key if samples.ndim == 2 else is_key.all(axis=-1)] = 0
     if depth == 16:
-        significant = max(only.get(b"sBIT", b"\x10")[: 3 if colour_type & COLOUR else 1])
-        return _unpack_depth(samples, significant)
+        declared = bytes(only.get(b"sBIT", b""))[: 3 if colour_type & COLOUR else 1]
+        return _unpack_depth(samples, max(declared, default=16))
     return Pixels(samples, 255)
 
 
@@ -106,12 +106,12 @@ def _walk(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _check_checksums(content: bytes) -> None:
-    for kind, start, end in _walk(content):
+    for _, start, end in _walk(content):
         (stored,) = struct.unpack_from(">I", content, end)
         if zlib.crc32(memoryview(content)[start - 4 : end]) != stored:
             raise ImageError(
-                f"the checksum of each PNG chunk must match its data, but that of {kind.decode()} "
-                f"at byte {start - 8} does not: the file is damaged. {COPY_AGAIN}"
+                f"the checksum of each PNG chunk must match its data, but that of the chunk at "
+                f"byte {start - 8} does not: the file is damaged. {COPY_AGAIN}"
             )
 
 
@@ -125,15 +125,14 @@ def _image_header(chunks: list[tuple[bytes, memoryview]]) -> tuple[int, int, int
     raise ImageError(f"a PNG must start with a valid IHDR chunk, but does not. {COPY_AGAIN}")
 
 
-def _rebuild(chunks: list[tuple[bytes, memoryview]], kinds: tuple[bytes, ...]) -> bytes:
-    """Write a PNG of the given chunks only; one IDAT, so it makes no odds how they were split."""
-    parts = [SIGNATURE]
-    for kind in kinds:
-        found = [data for name, data in chunks if name == kind]
-        if found or kind in (b"IDAT", b"IEND"):
-            data = b"".join(found if kind == b"IDAT" else found[:1])
-            parts += [struct.pack(">I", len(data)), kind, data]
-            parts.append(struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))))
+def _rebuild(content: bytes, kinds: tuple[bytes, ...]) -> bytes:
+    """Copy the chunks of the given kinds only, and of each kind but IDAT only the first."""
+    parts: list[bytes | memoryview] = [SIGNATURE]
+    seen = set()
+    for kind, start, end in _walk(content):
+        if kind in kinds and (kind == b"IDAT" or kind not in seen):
+            seen.add(kind)
+            parts.append(memoryview(content)[start - 8 : end + 4])
     return b"".join(parts)
 
 
@@ -174,5 +173,7 @@ def _unpack_depth(samples: Samples, significant: int) -> Pixels:
         return Pixels(samples, 65535)
     shift = 16 - significant
     white = (1 << significant) - 1
-    is_unscaled = int(samples.max()) <= white and bool(np.any(samples & ((1 << shift) - 1) > 1))
+    highest_rounding = 1 if shift > 1 else 0
+    low_bits = samples & np.uint16((1 << shift) - 1)
+    is_unscaled = int(samples.max()) <= white and int(low_bits.max()) > highest_rounding
     return Pixels(samples if is_unscaled else samples >> np.uint16(shift), white)

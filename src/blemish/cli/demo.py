@@ -1,0 +1,119 @@
+"""`blemish demo`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from blemish.arrays import BoolArray
+from blemish.cli.options import PATH, quiet_option
+from blemish.cli.progress import ProgressBar
+from blemish.datasets import Sample, read_dataset
+from blemish.errors import OutputError
+from blemish.evaluation import evaluate
+from blemish.fitting import fit
+from blemish.generated import PRODUCTS, write_product
+from blemish.inspection import Inspected
+from blemish.results import ResultsFolder, metric_rows, threshold_text
+from blemish.settings import FitSettings
+from blemish.writing import write_bytes
+
+_NOTE = "generated.json"
+
+
+@click.command()
+@click.option(
+    "--out", "-o", type=PATH, default=Path("blemish-demo"), show_default=True, help="Folder."
+)
+@click.option(
+    "--product", type=click.Choice(sorted(PRODUCTS)), default="plate", show_default=True
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--train", type=click.IntRange(3), default=60, show_default=True, help="Good images.")
+@click.option("--good", type=click.IntRange(1), default=20, show_default=True, help="Test images.")
+@click.option(
+    "--defective", type=click.IntRange(1), default=10, show_default=True, help="Per defect."
+)
+@click.option("--open/--no-open", "show", default=True, help="Open the report if there is a display.")
+@quiet_option
+def demo(
+    *,
+    out: Path,
+    product: str,
+    seed: int,
+    train: int,
+    good: int,
+    defective: int,
+    show: bool,
+    quiet: bool,
+) -> None:
+    """See it work: generate a PRODUCT, learn it from good images, find the defects.
+
+    Nothing is downloaded. A second run uses the images of the first.
+    """
+
+    def say(text: str) -> None:
+        if not quiet:
+            click.echo(text)
+
+    folder = out / product
+    wanted = {"seed": seed, "train": train, "good": good, "defective": defective}
+    with ProgressBar(quiet=quiet) as progress:
+        if _generated(folder, wanted):
+            say(f"Images of the product {product!r} are in {folder} already.")
+        else:
+            write_product(
+                folder,
+                product=product,
+                **wanted,
+                progress=lambda done, total: progress("drawing", done, total),
+            )
+            write_bytes(out / f"{product}.{_NOTE}", json.dumps(wanted).encode())
+            say(f"Drew the product {product!r} into {folder}.")
+        samples = read_dataset(folder, split="train")
+        model = fit([s.image for s in samples], FitSettings(), progress=progress)
+        path = out / f"{product}.blemish"
+        model.save(path)
+        say(f"Learned from {model.count} good images: {path}, {path.stat().st_size / 1e6:.0f} MB.")
+        say(f"Threshold {threshold_text(model.threshold())}.")
+        results = ResultsFolder(out / f"{product}-results", model, title=f"Demo: {product}")
+
+        def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:
+            name = sample.image.relative_to(folder / "test").as_posix()
+            results.add(name, found, label=sample.defect, truth=mask)
+
+        measured = evaluate(
+            model, read_dataset(folder, split="test"), progress=progress, on_image=collect
+        )
+    report = results.finish(evaluation=measured)
+    for name, value in metric_rows(measured).items():
+        say(f"  {name:<18} {value if isinstance(value, str) else format(value, '.4f')}")
+    say("By kind of defect:")
+    for defect, (found, images) in measured.recall_per_defect.items():
+        say(f"  {defect:<18} {found} of {images} found")
+    click.echo(f"Report: {report.resolve()}")
+    if show and _has_display():
+        click.launch(str(report.resolve()))
+
+
+def _generated(folder: Path, wanted: dict[str, int]) -> bool:
+    """Whether an earlier demo drew these very images; another product there is an error."""
+    note = folder.parent / f"{folder.name}.{_NOTE}"
+    if not folder.is_dir() or not note.is_file():
+        return False
+    if json.loads(note.read_text()) != wanted:
+        raise OutputError(
+            f"{folder} must be free or hold the images asked for, but holds others "
+            f"({note.read_text()}). Name another folder with --out, or remove it."
+        )
+    return True
+
+
+def _has_display() -> bool:
+    if sys.platform in ("win32", "darwin"):
+        return sys.stdout.isatty()
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
