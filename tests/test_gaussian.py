@@ -2,19 +2,18 @@ import warnings
 
 import numpy as np
 import pytest
-from embeddings import dull_distance, made_up_levels, moments_of, whole
 from sklearn.covariance import ledoit_wolf, oas
 
 from blemish import scoring
-from blemish.errors import InputError
+from blemish.errors import FewImagesWarning, InputError
 from blemish.gaussian import (
-    FewImagesWarning,
     Regularisation,
     gaussian_of,
     inverse_triangular,
     regularisation_of,
 )
 from blemish.pyramid import Pyramid
+from embeddings import dull_distance, made_up_levels, moments_of, whole
 
 
 def distance(levels, gaussian):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from blemish.errors import BlemishError
     from blemish.fitting import fit
     from blemish.model import Decision, Model, Score
-    from blemish.model_file import load_model as load
+    from blemish.model import load_model as load
     from blemish.settings import FitSettings
     from blemish.threshold import Threshold
 
@@ -46,7 +46,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name == "load":
-        return importlib.import_module("blemish.model_file").load_model
+        return importlib.import_module("blemish.model").load_model
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'blemish' has no attribute {name!r}")

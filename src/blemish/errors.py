@@ -12,6 +12,9 @@
     └── ResourceError       the machine has not enough memory or disk for the job
 
 Anything else that escapes is a bug in this package.
+
+    BlemishWarning          the result stands, but the user should know something
+    └── FewImagesWarning        the covariance rests on fewer images than dimensions
 """
 
 from __future__ import annotations
@@ -64,3 +67,11 @@ class OutputError(BlemishError):
 
 class ResourceError(BlemishError):
     """The machine has not enough memory or disk for the job."""
+
+
+class BlemishWarning(UserWarning):
+    """The result stands, but the user should know something; the command line shows one line."""
+
+
+class FewImagesWarning(BlemishWarning):
+    """The covariance rests on fewer images than it has dimensions."""

@@ -9,15 +9,17 @@ images -> preprocessing -> backbone -> embedding        (what a position looks l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from blemish.arrays import BoolArray, Float32Array, Float64Array
 from blemish.backbones import Backbone, load_backbone
-from blemish.calibration import calibrate
+from blemish.calibration import Calibration, calibrate
 from blemish.embedding import Embedding, choose_embedding, layer_covariances
 from blemish.engines.openvino import FeatureExtractor
 from blemish.errors import InputError, NotFittedError
+from blemish.fitted import Fitted
 from blemish.gaussian import regularisation_of
 from blemish.images import image_size, list_images
 from blemish.input_size import check_size, full_size_for, position_mask
@@ -79,49 +81,64 @@ def fit(
         path = None if weights is None else Path(weights)
         backbone = load_backbone(settings.backbone, weights=path, layers=settings.layers)
     preprocessing = _preprocessing(settings, backbone, images[0])
-    source = _Features(images, backbone, preprocessing, settings, progress or _silent)
     ignored = None if ignore_mask is None else _ignored(ignore_mask, preprocessing, images[0])
+    source = _Features(images, backbone, preprocessing, settings, progress or _silent)
+    with closing(source):
+        embedding = _embedding(source, settings, backbone)
+        pyramid = embedding.pyramid(source.grids)
+        plan = plan_fit(pyramid, len(images), backbone=backbone, shared=settings.shared)
+        if on_plan is not None:
+            on_plan(plan)
+        plan.check()
+        weights_by_level = position_weights(pyramid, ignored)
+        moments = _gather(source, embedding, pyramid, settings, weights_by_level)
+        regularisation = regularisation_of(
+            moments, epsilon=settings.epsilon, shrinkage=settings.shrinkage
+        )
+        left_out = LeftOutScorer(
+            moments, regularisation, settings.score_settings, position_weights=weights_by_level
+        )
+        statistics, calibration = _calibrate(source, embedding, left_out, settings, ignored)
+    return Model(
+        Fitted(
+            settings=settings,
+            backbone=backbone,
+            preprocessing=preprocessing,
+            embedding=embedding,
+            moments=moments,
+            regularisation=regularisation,
+            statistics=statistics,
+            calibration=calibration,
+            ignored=ignored,
+        )
+    )
 
-    embedding = _embedding(source, settings, backbone)
-    pyramid = embedding.pyramid(source.grids)
-    plan = plan_fit(pyramid, len(images), backbone=backbone, shared=settings.shared)
-    if on_plan is not None:
-        on_plan(plan)
-    plan.check()
-    weights_by_level = position_weights(pyramid, ignored)
-    moments = _gather(source, embedding, pyramid, settings, weights_by_level)
-    regularisation = regularisation_of(
-        moments, epsilon=settings.epsilon, shrinkage=settings.shrinkage
-    )
-    left_out = LeftOutScorer(
-        moments, regularisation, settings.score_settings, position_weights=weights_by_level
-    )
+
+def _calibrate(
+    source: _Features,
+    embedding: Embedding,
+    left_out: LeftOutScorer,
+    settings: FitSettings,
+    ignored: BoolArray | None,
+) -> tuple[ScoreStatistics, Calibration]:
+    """Later passes: what the score must know of normal images, then their left-out scores."""
+    finest = left_out.pyramid.finest
     statistics = ScoreStatistics()
     if settings.score in WITH_STATISTICS:
         statistics = learn_statistics(
             source.levels(embedding, "statistics"),
             left_out,
-            ignored=_ignored_positions(pyramid.finest, ignored),
+            ignored=None if ignored is None else position_mask(ignored, finest).ravel(),
         )
     calibration = calibrate(
         source.levels(embedding, "calibration"),
         left_out,
-        map_operator(pyramid.finest, preprocessing, settings, ignored),
+        map_operator(finest, source.preprocessing, settings, ignored),
         statistics=statistics,
         top_k=settings.top_k,
         ignored=ignored,
     )
-    return Model(
-        settings=settings,
-        backbone=backbone,
-        preprocessing=preprocessing,
-        embedding=embedding,
-        moments=moments,
-        regularisation=regularisation,
-        statistics=statistics,
-        calibration=calibration,
-        ignored=ignored,
-    )
+    return statistics, calibration
 
 
 class _Features:
@@ -138,12 +155,16 @@ class _Features:
         settings: FitSettings,
         progress: Progress,
     ) -> None:
-        self._images, self._preprocessing, self._settings = images, preprocessing, settings
+        self._images, self.preprocessing, self._settings = images, preprocessing, settings
         self._progress = progress
         self._extractor = FeatureExtractor(backbone, preprocessing.size)
         self._spool = EmbeddingSpool(len(images))
         height, width = preprocessing.size
         self.grids = [(height // la.stride, width // la.stride) for la in backbone.layers]
+
+    def close(self) -> None:
+        """Remove what was spooled."""
+        self._spool.close()
 
     def maps(self, stage: str) -> Iterator[list[Float32Array]]:
         """Feature maps per batch: list of float32 (N, C, h, w), fine to coarse."""
@@ -151,7 +172,7 @@ class _Features:
         self._progress(stage, done, total)
         value_range = self._settings.value_range
         for inputs in load_batches(
-            self._images, self._preprocessing, batch=_BATCH, value_range=value_range
+            self._images, self.preprocessing, batch=_BATCH, value_range=value_range
         ):
             yield self._extractor(inputs)
             done += len(inputs)
@@ -261,10 +282,6 @@ def _ignored(mask: BoolArray, preprocessing: Preprocessing, first: ImageLike) ->
             "White means ignored; perhaps it is inverted."
         )
     return ignored
-
-
-def _ignored_positions(grid: tuple[int, int], ignored: BoolArray | None) -> BoolArray | None:
-    return None if ignored is None else position_mask(ignored, grid).ravel()
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -19,16 +19,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from blemish.arrays import Float64Array, FloatArray, IntArray
-from blemish.errors import InputError
+from blemish.errors import FewImagesWarning, InputError
 from blemish.moments import Moments
 from blemish.pyramid import Pyramid
 
 _SLICE_BYTES = 64 << 20
 SHRINKAGES = ("none", "oas", "ledoit-wolf")
-
-
-class FewImagesWarning(UserWarning):
-    """The covariance rests on fewer images than it has dimensions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,20 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from blemish.arrays import BoolArray, Float32Array, Float64Array
-from blemish.backbones import Backbone
-from blemish.calibration import Calibration
-from blemish.embedding import Embedding
 from blemish.engines.openvino import FeatureExtractor
-from blemish.gaussian import Regularisation
+from blemish.fitted import Fitted
 from blemish.input_size import position_mask
 from blemish.loading import ImageLike, load_input
 from blemish.maps import MapOperator, image_scores
-from blemish.moments import Moments
+from blemish.model_file import read_model, write_model
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
 from blemish.scorer import (
     Scorer,
-    ScoreStatistics,
 )
 from blemish.settings import FitSettings
 from blemish.threshold import Threshold
@@ -83,38 +79,21 @@ class Decision:
 
 
 class Model:
-    """A fitted model. Made by `fit` and by `load`.
+    """A fitted model, ready to score. Made by `fit` and by `load_model`.
 
-    Attributes
+    Parameters
     ----------
-    settings : FitSettings
-    backbone : Backbone
-    preprocessing : Preprocessing
-    embedding : Embedding
-    moments : Moments
-    regularisation : Regularisation
-    statistics : ScoreStatistics
-    calibration : Calibration
-    ignored : bool (H, W) or None
-        Pixels of the network's input that neither score nor calibrate.
+    fitted : Fitted
+        Its fields are attributes of the model, too.
     """
 
-    def __init__(
-        self,
-        *,
-        settings: FitSettings,
-        backbone: Backbone,
-        preprocessing: Preprocessing,
-        embedding: Embedding,
-        moments: Moments,
-        regularisation: Regularisation,
-        statistics: ScoreStatistics,
-        calibration: Calibration,
-        ignored: BoolArray | None = None,
-    ) -> None:
-        self.settings, self.backbone, self.preprocessing = settings, backbone, preprocessing
-        self.embedding, self.moments, self.regularisation = embedding, moments, regularisation
-        self.statistics, self.calibration, self.ignored = statistics, calibration, ignored
+    def __init__(self, fitted: Fitted) -> None:
+        self.fitted = fitted
+        self.settings, self.backbone = fitted.settings, fitted.backbone
+        self.preprocessing, self.embedding = fitted.preprocessing, fitted.embedding
+        self.moments, self.regularisation = fitted.moments, fitted.regularisation
+        self.statistics, self.calibration = fitted.statistics, fitted.calibration
+        self.ignored = fitted.ignored
 
     @property
     def count(self) -> int:
@@ -229,10 +208,14 @@ class Model:
         }
 
     def save(self, path: Path | str) -> None:
-        """Write the model to one file; see `model_file`."""
-        from blemish.model_file import save_model  # noqa: PLC0415 - it imports this module
+        """Write the model to one file; see `model_file`.
 
-        save_model(self, Path(path))
+        Raises
+        ------
+        OutputError
+            The file cannot be written; what was there before is untouched.
+        """
+        write_model(self.fitted, Path(path))
 
     @cached_property
     def _extractor(self) -> FeatureExtractor:
@@ -253,6 +236,17 @@ class Model:
         return map_operator(
             self.moments.pyramid.finest, self.preprocessing, self.settings, self.ignored
         )
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a model from a file.
+
+    Raises
+    ------
+    ModelFileError
+        The file is missing, no model, damaged, or written by a newer version.
+    """
+    return Model(read_model(Path(path)))
 
 
 def position_weights(pyramid: Pyramid, ignored: BoolArray | None) -> list[Float64Array] | None:

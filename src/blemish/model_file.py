@@ -29,8 +29,8 @@ from blemish.backbones import Backbone, Layer
 from blemish.calibration import Calibration
 from blemish.embedding import Embedding
 from blemish.errors import ModelFileError, OutputError
+from blemish.fitted import Fitted
 from blemish.gaussian import Regularisation
-from blemish.model import Model
 from blemish.moments import Moments
 from blemish.norm_moments import NormMoments
 from blemish.packing import pack, unpack
@@ -46,7 +46,7 @@ _KEY = "blemish"
 Tensors = dict[str, NDArray[Any]]
 
 
-def save_model(model: Model, path: Path) -> None:
+def write_model(model: Fitted, path: Path) -> None:
     """Write a model in one step: the old file stays until the new one is complete.
 
     Raises
@@ -69,18 +69,17 @@ def save_model(model: Model, path: Path) -> None:
     write_bytes(path, save(tensors, metadata={_KEY: text}), durable=True)
 
 
-def load_model(path: Path | str) -> Model:
-    """Read a model.
+def read_model(path: Path) -> Fitted:
+    """Read what a fit has found.
 
     Raises
     ------
     ModelFileError
         The file is missing, no model, damaged, or written by a newer version.
     """
-    path = Path(path)
     header, tensors = _read(path)
     try:
-        return _model(header, tensors)
+        return _fitted(header, tensors)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelFileError(
             f"{path} must hold a whole model, but does not: "
@@ -94,7 +93,7 @@ def read_header(path: Path | str) -> dict[str, Any]:
     Raises
     ------
     ModelFileError
-        As `load_model`; the checksum of the arrays is not checked.
+        As `read_model`; the checksum of the arrays is not checked.
     """
     return _read(Path(path), arrays=False)[0]
 
@@ -155,7 +154,7 @@ def _checksum(tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
-def _header(model: Model) -> dict[str, Any]:
+def _header(model: Fitted) -> dict[str, Any]:
     backbone, moments = model.backbone, model.moments
     return {
         "version": FORMAT_VERSION,
@@ -214,7 +213,7 @@ def _embedding_tensors(embedding: Embedding) -> Tensors:
     return tensors
 
 
-def _calibration_tensors(model: Model) -> Tensors:
+def _calibration_tensors(model: Fitted) -> Tensors:
     tensors: Tensors = {
         "calibration.scores": model.calibration.scores,
         "calibration.pixel_quantiles": model.calibration.pixel_quantiles,
@@ -227,7 +226,7 @@ def _calibration_tensors(model: Model) -> Tensors:
     return tensors
 
 
-def _model(header: dict[str, Any], tensors: Tensors) -> Model:
+def _fitted(header: dict[str, Any], tensors: Tensors) -> Fitted:
     described = header["backbone"]
     backbone = Backbone(
         described["name"],
@@ -240,7 +239,7 @@ def _model(header: dict[str, Any], tensors: Tensors) -> Model:
         _floats(described["std"]),
     )
     statistics = header["statistics"]
-    return Model(
+    return Fitted(
         settings=FitSettings.from_json(header["settings"]),
         backbone=backbone,
         preprocessing=Preprocessing.from_json(header["preprocessing"]),

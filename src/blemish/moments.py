@@ -313,7 +313,7 @@ class Moments:
         """(N, P, d) -> (cells, samples, d): what each Gaussian sees."""
         if self.shared:
             return np.asarray(array.reshape(1, -1, self.pyramid.dims[level]))
-        return array.transpose(1, 0, 2)
+        return np.asarray(array.transpose(1, 0, 2))
 
     def _mean(self, samples: FloatArray, level: int) -> Float64Array:
         if self._weights is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ from blemish.visuals import ColourScale, contour, heat_map, mask_picture, overla
 from blemish.writing import write_bytes
 
 PICTURES = ("five-panel", "heat-map", "overlay", "mask", "contour")
-_COLUMNS = ("image", "score", "decision", "threshold", "label", "error")
+COLUMNS = ("image", "score", "decision", "threshold", "label", "error")
 _CURVE_POINTS = 2000
 _PIMO_LEVELS = 300
 
@@ -92,16 +92,6 @@ class ResultsFolder:
         self._failures: list[Failure] = []
         self._records: list[dict[str, object]] = []
 
-    @property
-    def failures(self) -> int:
-        """Images that could not be inspected."""
-        return len(self._failures)
-
-    @property
-    def records(self) -> list[dict[str, object]]:
-        """The rows of the table."""
-        return self._records
-
     def add(
         self,
         name: str,
@@ -121,17 +111,14 @@ class ResultsFolder:
             "good" or the defect, where known.
         truth : bool (H, W), optional
         """
-        record = dict.fromkeys(_COLUMNS, None) | {"image": name, "label": label}
-        self._records.append(record)
+        self._records.append(record_of(name, found, label))
         if found.decision is None:
-            record["error"] = str(found.error)
             self._failures.append(Failure(name, str(found.error)))
             return
         verdict = verdict_of(found.decision)
         score = found.decision.score.image_score
         if truth is None and label == NORMAL:
             truth = np.zeros(found.pixels.shape[:2], dtype=bool)
-        record |= {"score": score, "decision": verdict, "threshold": self._threshold.value}
         link = None
         for kind in self._pictures:
             relative = Path(kind) / picture_name(name)
@@ -186,7 +173,8 @@ class ResultsFolder:
         facts: Mapping[str, str] | None = None,
     ) -> Path:
         """Write the table, the curves and the report; return the report's path."""
-        write_bytes(self.folder / "results.csv", records_csv(self._records).encode())
+        lines = [csv_line(COLUMNS), *(csv_line(record.values()) for record in self._records)]
+        write_bytes(self.folder / "results.csv", "".join(lines).encode())
         charts: list[str] = []
         if evaluation is not None:
             for name, curve in evaluation.curves.items():
@@ -208,6 +196,26 @@ class ResultsFolder:
         )
         write_report(path, report)
         return path
+
+
+def record_of(name: str, found: Inspected, label: str | None = None) -> dict[str, object]:
+    """One row of the table: what was found of an image, as plain data.
+
+    Returns
+    -------
+    dict
+        image, score, decision ("normal" or "anomalous"), threshold, label, error; None where
+        there is none.
+    """
+    record: dict[str, object] = dict.fromkeys(COLUMNS)
+    record |= {"image": name, "label": label}
+    if found.decision is None:
+        return record | {"error": str(found.error)}
+    return record | {
+        "score": found.decision.score.image_score,
+        "decision": verdict_of(found.decision),
+        "threshold": found.decision.threshold.value,
+    }
 
 
 def verdict_of(decision: Decision) -> Literal["normal", "anomalous"]:
@@ -233,13 +241,10 @@ def picture_name(name: str) -> str:
     return name if name.lower().endswith(".png") else f"{name}.png"
 
 
-def records_csv(records: Sequence[Mapping[str, object]]) -> str:
-    """Return the table of results as CSV text."""
+def csv_line(values: Iterable[object]) -> str:
+    """One line of CSV, with its end; None is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({k: "" if v is None else v for k, v in record.items()})
+    csv.writer(text, lineterminator="\n").writerow("" if v is None else v for v in values)
     return text.getvalue()
 
 
@@ -300,6 +305,17 @@ def metric_rows(evaluation: Evaluation) -> dict[str, float | str]:
     if evaluation.anomalous_images:
         rows["missed"] = f"{evaluation.missed} of {evaluation.anomalous_images} anomalous images"
     return rows
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """Metrics, and what was found of every kind of defect, as aligned lines of text."""
+    lines = [
+        f"{name:<18} {value if isinstance(value, str) else format(value, '.4f')}"
+        for name, value in metric_rows(evaluation).items()
+    ]
+    for defect, (found, images) in evaluation.recall_per_defect.items():
+        lines.append(f"{'found ' + defect:<18} {found} of {images}")
+    return lines
 
 
 def threshold_text(threshold: Threshold) -> str:

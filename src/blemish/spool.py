@@ -17,7 +17,7 @@ _FREE_SHARE = 0.5
 
 
 class EmbeddingSpool:
-    """A temporary file of embeddings, gone when this object is.
+    """A temporary file of embeddings, gone when closed.
 
     It is a convenience: where it would take more than 4 GB or half of the free space of the
     temporary folder, or writing fails, it gives up, and the embeddings are computed again.
@@ -65,6 +65,11 @@ class EmbeddingSpool:
                 self._file.readinto(array.data.cast("B"))  # type: ignore[attr-defined]
                 batch.append(array)
             yield batch
+
+    def close(self) -> None:
+        """Remove the file."""
+        self.complete = False
+        self._give_up()
 
     def _open(self, image_bytes: int) -> None:
         needed = image_bytes * self._images

@@ -14,12 +14,12 @@ from blemish.cli.options import PATH, quiet_option
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import Sample, read_dataset
 from blemish.errors import OutputError
-from blemish.evaluation import evaluate
+from blemish.evaluation import Evaluation, evaluate
 from blemish.fitting import fit
 from blemish.generated import PRODUCTS, write_product
 from blemish.inspection import Inspected
-from blemish.results import ResultsFolder, metric_rows, threshold_text
-from blemish.settings import FitSettings
+from blemish.model import Model
+from blemish.results import ResultsFolder, evaluation_lines, threshold_text
 from blemish.writing import write_bytes
 
 _NOTE = "generated.json"
@@ -27,18 +27,20 @@ _NOTE = "generated.json"
 
 @click.command()
 @click.option(
-    "--out", "-o", type=PATH, default=Path("blemish-demo"), show_default=True, help="Folder."
+    "--out", "-o", type=PATH, default=Path("blemish-demo"), show_default=True, help="To write to."
 )
+@click.option("--product", type=click.Choice(sorted(PRODUCTS)), default="plate", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the images.")
 @click.option(
-    "--product", type=click.Choice(sorted(PRODUCTS)), default="plate", show_default=True
+    "--train", type=click.IntRange(3), default=120, show_default=True, help="Good images."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--train", type=click.IntRange(3), default=60, show_default=True, help="Good images.")
 @click.option("--good", type=click.IntRange(1), default=20, show_default=True, help="Test images.")
 @click.option(
     "--defective", type=click.IntRange(1), default=10, show_default=True, help="Per defect."
 )
-@click.option("--open/--no-open", "show", default=True, help="Open the report if there is a display.")
+@click.option(
+    "--open/--no-open", "show", default=True, help="Open the report if there is a display."
+)
 @quiet_option
 def demo(
     *,
@@ -55,11 +57,7 @@ def demo(
 
     Nothing is downloaded. A second run uses the images of the first.
     """
-
-    def say(text: str) -> None:
-        if not quiet:
-            click.echo(text)
-
+    say = _silent if quiet else click.echo
     folder = out / product
     wanted = {"seed": seed, "train": train, "good": good, "defective": defective}
     with ProgressBar(quiet=quiet) as progress:
@@ -69,35 +67,45 @@ def demo(
             write_product(
                 folder,
                 product=product,
-                **wanted,
+                seed=seed,
+                train=train,
+                good=good,
+                defective=defective,
                 progress=lambda done, total: progress("drawing", done, total),
             )
             write_bytes(out / f"{product}.{_NOTE}", json.dumps(wanted).encode())
             say(f"Drew the product {product!r} into {folder}.")
         samples = read_dataset(folder, split="train")
-        model = fit([s.image for s in samples], FitSettings(), progress=progress)
+        model = fit([sample.image for sample in samples], progress=progress)
         path = out / f"{product}.blemish"
         model.save(path)
         say(f"Learned from {model.count} good images: {path}, {path.stat().st_size / 1e6:.0f} MB.")
         say(f"Threshold {threshold_text(model.threshold())}.")
         results = ResultsFolder(out / f"{product}-results", model, title=f"Demo: {product}")
-
-        def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:
-            name = sample.image.relative_to(folder / "test").as_posix()
-            results.add(name, found, label=sample.defect, truth=mask)
-
-        measured = evaluate(
-            model, read_dataset(folder, split="test"), progress=progress, on_image=collect
-        )
-    report = results.finish(evaluation=measured)
-    for name, value in metric_rows(measured).items():
-        say(f"  {name:<18} {value if isinstance(value, str) else format(value, '.4f')}")
-    say("By kind of defect:")
-    for defect, (found, images) in measured.recall_per_defect.items():
-        say(f"  {defect:<18} {found} of {images} found")
-    click.echo(f"Report: {report.resolve()}")
+        measured = _measure(model, folder, results, progress)
+    report = results.finish(evaluation=measured).resolve()
+    for line in evaluation_lines(measured):
+        say(f"  {line}")
+    click.echo(f"Report: {report}")
     if show and _has_display():
-        click.launch(str(report.resolve()))
+        click.launch(str(report))
+
+
+def _measure(
+    model: Model, folder: Path, results: ResultsFolder, progress: ProgressBar
+) -> Evaluation:
+    """Inspect the test images, and compare with what was drawn."""
+
+    def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:
+        name = sample.image.relative_to(folder / "test").as_posix()
+        results.add(name, found, label=sample.defect, truth=mask)
+
+    samples = read_dataset(folder, split="test")
+    return evaluate(model, samples, progress=progress, on_image=collect)
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
 
 
 def _generated(folder: Path, wanted: dict[str, int]) -> bool:

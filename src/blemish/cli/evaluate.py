@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from blemish.arrays import BoolArray
-from blemish.cli.options import PATH, data_options, quiet_option, rate_options
+from blemish.cli.options import PATH, data_options, quiet_option, rate_options, report_failures
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import Sample, read_dataset
 from blemish.evaluation import evaluate as evaluate_model
 from blemish.inspection import Inspected
-from blemish.model_file import load_model
-from blemish.results import ResultsFolder, metric_rows, model_facts
+from blemish.model import load_model
+from blemish.results import ResultsFolder, evaluation_lines, model_facts
 
 
 @click.command()
@@ -73,16 +73,10 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=2))
     else:
-        for name, value in metric_rows(result).items():
-            click.echo(f"{name:<18} {value if isinstance(value, str) else format(value, '.4f')}")
-        for defect, (hits, images) in result.recall_per_defect.items():
-            click.echo(f"  found {hits:>4} of {images:>4}  {defect}")
+        click.echo("\n".join(evaluation_lines(result)))
     if folder is not None:
         report = folder.finish(
             evaluation=result, facts=model_facts(loaded, loaded.threshold(false_alarm_rate))
         )
         click.echo(f"Report: {report}", err=as_json)
-    if failed:
-        for reason in failed:
-            click.echo(f"Error: {reason}", err=True)
-        raise click.exceptions.Exit(1)
+    report_failures(failed)

@@ -38,7 +38,7 @@ def _option(name: str, kind: Any, text: str, *flags: str) -> Any:
 
 
 def _flag(name: str, text: str) -> Any:
-    return click.option(f"--{name.replace('_', '-')}", is_flag=True, help=text)
+    return click.option(f"--{name.replace('_', '-')}", is_flag=True, default=False, help=text)
 
 
 _SETTINGS = [

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from blemish.cli.options import PATH
-from blemish.model_file import load_model, read_header
+from blemish.model import load_model
+from blemish.model_file import read_header
 from blemish.results import model_facts
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
-from blemish.cli.options import PATH, quiet_option, rate_options
+from blemish.cli.options import PATH, quiet_option, rate_options, report_failures
 from blemish.cli.progress import ProgressBar
 from blemish.errors import DatasetError
 from blemish.images import list_images
 from blemish.inspection import inspect_images
-from blemish.model_file import load_model
-from blemish.results import PICTURES, ResultsFolder, model_facts, records_csv, verdict_of
+from blemish.model import load_model
+from blemish.results import COLUMNS, PICTURES, ResultsFolder, csv_line, model_facts, record_of
 
 ANOMALOUS_STATUS = 3
 
@@ -59,11 +59,13 @@ def inspect(
     loaded = load_model(model)
     named, not_images = find_images(images)
     threshold = loaded.threshold(false_alarm_rate)
-    kinds = [] if pictures == "none" else pictures.split(",")
     folder = None
     if out is not None:
+        kinds = [] if pictures == "none" else pictures.split(",")
         folder = ResultsFolder(out, loaded, title=model.stem, threshold=threshold, pictures=kinds)
-    records: list[dict[str, object]] = []
+    say = _printer(as_json=as_json, as_csv=as_csv, quiet=quiet or out is not None)
+    errors: list[str] = []
+    anomalous = 0
     with ProgressBar(quiet=quiet) as progress:
         found = inspect_images(
             loaded,
@@ -74,30 +76,21 @@ def inspect(
         for (_, name), one in zip(named, found, strict=True):
             if folder is not None:
                 folder.add(name, one)
-            record: dict[str, object] = {"image": name, "score": None, "decision": None}
+            say(record_of(name, one))
             if one.decision is None:
-                record["error"] = str(one.error)
+                errors.append(str(one.error))
             else:
-                record["score"] = one.decision.score.image_score
-                record["decision"] = verdict_of(one.decision)
-                record["threshold"] = threshold.value
-            records.append(record)
-    _print(records, as_json=as_json, as_csv=as_csv, quiet=quiet or out is not None)
-    failed = [record for record in records if "error" in record]
-    anomalous = sum(record["decision"] == "anomalous" for record in records)
+                anomalous += one.decision.is_anomalous
     if folder is not None:
         report = folder.finish(not_images=not_images, facts=model_facts(loaded, threshold))
         click.echo(f"Report: {report}", err=as_json or as_csv)
     if not quiet:
         click.echo(
-            f"{len(records) - len(failed)} images inspected: {anomalous} anomalous. "
-            f"{len(failed)} could not be read; {not_images} other files are no images.",
+            f"{len(named) - len(errors)} images inspected: {anomalous} anomalous. "
+            f"{len(errors)} could not be read; {not_images} other files are no images.",
             err=True,
         )
-    if failed:
-        for record in failed:
-            click.echo(f"Error: {record['error']}", err=True)
-        raise click.exceptions.Exit(1)
+    report_failures(errors)
     if exit_code and anomalous:
         raise click.exceptions.Exit(ANOMALOUS_STATUS)
 
@@ -127,15 +120,16 @@ def find_images(places: Sequence[Path]) -> tuple[list[tuple[Path, str]], int]:
     return found, others
 
 
-def _print(
-    records: Sequence[dict[str, object]], *, as_json: bool, as_csv: bool, quiet: bool
-) -> None:
+def _printer(*, as_json: bool, as_csv: bool, quiet: bool) -> Callable[[dict[str, object]], None]:
+    """How a record is printed, as soon as it is there."""
+
+    def people(record: dict[str, object]) -> None:
+        if record["decision"] is not None:
+            click.echo(f"{record['decision']:<9}  {record['score']:10.4f}  {record['image']}")
+
     if as_json:
-        for record in records:
-            click.echo(json.dumps(record))
-    elif as_csv:
-        click.echo(records_csv(records), nl=False)
-    elif not quiet:
-        for record in records:
-            if record["decision"] is not None:
-                click.echo(f"{record['decision']:<9}  {record['score']:10.4f}  {record['image']}")
+        return lambda record: click.echo(json.dumps(record))
+    if as_csv:
+        click.echo(csv_line(COLUMNS), nl=False)
+        return lambda record: click.echo(csv_line(record.values()), nl=False)
+    return (lambda _: None) if quiet else people

@@ -12,7 +12,7 @@ import warnings
 import click
 
 from blemish import __version__
-from blemish.errors import BlemishError
+from blemish.errors import BlemishError, BlemishWarning
 
 _COMMANDS = {
     "demo": "Generate a product, learn it, inspect it, and show the report.",
@@ -49,6 +49,7 @@ class Commands(click.Group):
         """Run a command; expected failures become one line."""
         try:
             with warnings.catch_warnings():
+                warnings.simplefilter("always", BlemishWarning)
                 warnings.showwarning = _show_warning  # type: ignore[assignment]
                 return super().invoke(ctx)
         except BlemishError as error:

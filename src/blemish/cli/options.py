@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,3 +92,11 @@ def rate_options(command: F) -> F:
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         help="Share of good images that may be called anomalous. Default: the model's.",
     )(command)
+
+
+def report_failures(reasons: Sequence[str]) -> None:
+    """List what failed while the rest went on, and exit with status 1; nothing if none did."""
+    for reason in reasons:
+        click.echo(f"Error: {reason}", err=True)
+    if reasons:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,333 @@
+"""Categories x scores x seeds: fit and measure each, and keep what was measured.
+
+One run is one fit and its evaluation. A run log (``runs.jsonl``) remembers runs, so that a
+benchmark can be interrupted, continued and extended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from blemish import __version__
+from blemish.arrays import BoolArray
+from blemish.backbones import Backbone, load_backbone
+from blemish.datasets import Sample, categories, detect_layout, read_dataset
+from blemish.errors import BlemishError, InputError, OutputError
+from blemish.evaluation import Evaluation, evaluate
+from blemish.fitting import fit
+from blemish.inspection import Inspected
+from blemish.model import Model, Progress
+from blemish.run_log import Run, RunLog
+from blemish.settings import FitSettings
+
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1_max": "image F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1_max": "pixel F1-max",
+    "pro": "PRO",
+    "aupimo": "AUPIMO",
+}
+"""What is measured, by the name of its field in `Evaluation`, and what it is called."""
+
+TIMED_IMAGES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A category that could not be finished.
+
+    Attributes
+    ----------
+    category : str
+    reason : str
+    """
+
+    category: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a benchmark is.
+
+    Attributes
+    ----------
+    category, score : str
+    seed : int
+    number, total : int
+        Of the runs, from 1.
+    """
+
+    category: str
+    score: str
+    seed: int
+    number: int
+    total: int
+
+
+@dataclass(slots=True)
+class Benchmark:
+    """What was measured.
+
+    Attributes
+    ----------
+    layout : str
+        Of the data set.
+    categories, scores, seeds : sequences
+        What was asked for.
+    runs : list of Run
+        In the order of the categories, seeds and scores.
+    reused : int
+        How many of them come from the run log.
+    failed : list of Failed
+    """
+
+    layout: str
+    categories: Sequence[str]
+    scores: Sequence[str]
+    seeds: Sequence[int]
+    runs: list[Run] = field(default_factory=list)
+    reused: int = 0
+    failed: list[Failed] = field(default_factory=list)
+
+    @property
+    def unreadable(self) -> dict[str, int]:
+        """Test images that could not be read and do not count, by category."""
+        return {run.category: run.counts["unreadable"] for run in self.runs if run.is_incomplete}
+
+
+def run_benchmark(
+    root: Path,
+    settings: FitSettings | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    scores: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    weights: Path | None = None,
+    layout: str | None = None,
+    log: RunLog | None = None,
+    progress: Callable[[Step, str, int, int], None] | None = None,
+    on_run: Callable[[Run, bool], None] | None = None,
+    on_failure: Callable[[Failed], None] | None = None,
+) -> Benchmark:
+    """Fit and measure every score on every category with every seed.
+
+    Parameters
+    ----------
+    root : Path
+        Data set, one of its categories, or a folder of normal and defective images.
+    settings : FitSettings, optional
+        Those that all runs share; its score and seed are replaced.
+    only : sequence of str, optional
+        Categories. Default: all.
+    scores : sequence of str, optional
+        Default: the one of the settings.
+    seeds : sequence of int, default (0,)
+        Of the choice of channels.
+    weights, layout : optional
+        See `fit` and `read_dataset`.
+    log : RunLog, optional
+        Runs in it with the same data, settings and versions are not repeated; new ones are added.
+    progress : function (step, stage, images done, images in all), optional
+    on_run : function (run, whether it comes from the log), optional
+    on_failure : function, optional
+
+    Returns
+    -------
+    Benchmark
+        A category that cannot be fitted or measured is in `failed`; the others are finished.
+
+    Raises
+    ------
+    InputError
+        An unknown or repeated category, score or seed; settings or weights that cannot be used.
+    OutputError
+        The run log cannot be written.
+    """
+    settings = settings or FitSettings()
+    scores = list(scores or (settings.score,))
+    layout = layout or detect_layout(root)
+    chosen = _categories(root, layout, only)
+    for name, values in (("category", chosen), ("score", scores), ("seed", seeds)):
+        _check_given_once(name, values)
+    grid = [replace(settings, score=score, seed=seed) for seed in seeds for score in scores]
+    loaded = load_backbone(settings.backbone, weights=weights, layers=settings.layers)
+    benchmark = Benchmark(layout, list(chosen), scores, list(seeds))
+    total = len(chosen) * len(grid)
+    for number, (category, wanted) in enumerate(chosen.items()):
+        steps = [
+            Step(category, one.score, one.seed, number * len(grid) + place, total)
+            for place, one in enumerate(grid, start=1)
+        ]
+        try:
+            data = _Data(root, layout, category, wanted)
+            for step, one in zip(steps, grid, strict=True):
+                run, reused = _run(data, one, loaded, log, _at(step, progress))
+                benchmark.runs.append(run)
+                benchmark.reused += reused
+                if on_run is not None:
+                    on_run(run, reused)
+        except OutputError:
+            raise  # nothing more could be kept
+        except (BlemishError, OSError) as error:
+            failed = Failed(category, str(error))
+            benchmark.failed.append(failed)
+            if on_failure is not None:
+                on_failure(failed)
+    return benchmark
+
+
+def _categories(root: Path, layout: str, only: Sequence[str] | None) -> dict[str, str | None]:
+    """Name to show -> category to ask the reader for (None where the layout has none)."""
+    found = categories(root, layout)
+    if not found:
+        if only:
+            raise InputError(
+                f"{root} must have categories to choose from, but its layout '{layout}' has "
+                "none. Leave the categories out."
+            )
+        return {root.resolve().name: None}
+    if only is None:
+        return dict(zip(found, found, strict=True))
+    if unknown := [name for name in only if name not in found]:
+        raise InputError(
+            f"Categories must be of those in {root}, but {unknown[0]!r} is not. "
+            f"Choose from: {', '.join(found)}."
+        )
+    _check_given_once("category", only)
+    return dict(zip(only, only, strict=True))
+
+
+def _check_given_once(name: str, values: Collection[object]) -> None:
+    if len(set(values)) < len(values):
+        given = ", ".join(str(value) for value in values)
+        raise InputError(
+            f"Each {name} must be given once, but they are {given}. Remove the repeated ones: "
+            "they would count twice in the mean."
+        )
+
+
+def _at(step: Step, progress: Callable[[Step, str, int, int], None] | None) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda stage, done, total: progress(step, stage, done, total)
+
+
+class _Data:
+    """Both splits of one category, and a fingerprint that changes with its files."""
+
+    def __init__(self, root: Path, layout: str, category: str, wanted: str | None) -> None:
+        self.category = category
+        self.train = read_dataset(root, split="train", layout=layout, category=wanted)
+        self.test = read_dataset(root, split="test", layout=layout, category=wanted)
+        digest = hashlib.sha256()
+        for split in (self.train, self.test):
+            for sample in split:
+                digest.update("\n".join(_facts(sample, root)).encode())
+        self.sha256 = digest.hexdigest()
+
+    def identity(self, settings: FitSettings, backbone: Backbone) -> dict[str, object]:
+        """All that decides what a run measures."""
+        identity: dict[str, object] = {
+            "category": self.category,
+            "data_sha256": self.sha256,
+            "settings": settings.to_json(),
+            "backbone": backbone.name,
+            "backbone_sha256": backbone.sha256,
+            "versions": versions(),
+        }
+        as_in_the_log: dict[str, object] = json.loads(json.dumps(identity))
+        return as_in_the_log
+
+
+def _facts(sample: Sample, root: Path) -> Iterator[str]:
+    """Names, labels, sizes and times of change: cheap, and other after any usual edit."""
+    yield f"{sample.defect} {sample.mask_frame}"
+    for path in (sample.image, sample.mask):
+        if path is not None:
+            name = path.relative_to(root) if path.is_relative_to(root) else path
+            found = path.stat()
+            yield f"{name} {found.st_size} {found.st_mtime_ns}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that its figures depend on."""
+    names = ("numpy", "openvino", "pillow")
+    return {"blemish": __version__, **{name: version(name) for name in names}}
+
+
+def _run(
+    data: _Data,
+    settings: FitSettings,
+    backbone: Backbone,
+    log: RunLog | None,
+    progress: Progress | None,
+) -> tuple[Run, bool]:
+    """One run, and whether it comes from the log."""
+    identity = data.identity(settings, backbone)
+    if log is not None and (known := log.find(identity)) is not None:
+        return known, True
+    run = _measure(data, settings, backbone, identity, progress)
+    if log is not None:
+        log.add(run)
+    return run, False
+
+
+def _measure(
+    data: _Data,
+    settings: FitSettings,
+    backbone: Backbone,
+    identity: dict[str, object],
+    progress: Progress | None,
+) -> Run:
+    started = time.perf_counter()
+    model = fit(
+        [sample.image for sample in data.train], settings, backbone=backbone, progress=progress
+    )
+    fit_seconds = time.perf_counter() - started
+    readable: list[Path] = []
+
+    def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:  # noqa: ARG001
+        if found.error is None:
+            readable.append(sample.image)
+
+    found = evaluate(model, data.test, progress=progress, on_image=collect)
+    return Run(
+        identity=identity,
+        dims=sum(model.embedding.dims),
+        metrics={name: getattr(found, name) for name in METRICS},
+        counts=_counts(model, found),
+        fit_seconds=fit_seconds,
+        ms_per_image=_milliseconds(model, readable),
+    )
+
+
+def _counts(model: Model, found: Evaluation) -> dict[str, int]:
+    return {
+        "train_images": model.count,
+        "good_images": found.good_images,
+        "anomalous_images": found.anomalous_images,
+        "unreadable": found.unreadable,
+        "false_alarms": found.false_alarms,
+        "missed": found.missed,
+    }
+
+
+def _milliseconds(model: Model, images: Sequence[Path]) -> float:
+    """Median time from a file to its score and map, one image at a time."""
+    taken = []
+    for image in images[:TIMED_IMAGES]:
+        started = time.perf_counter()
+        model.score(image)
+        taken.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(taken)

@@ -1,0 +1,44 @@
+"""What a fit finds: everything that a model is, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blemish.arrays import BoolArray
+from blemish.backbones import Backbone
+from blemish.calibration import Calibration
+from blemish.embedding import Embedding
+from blemish.gaussian import Regularisation
+from blemish.moments import Moments
+from blemish.preprocessing import Preprocessing
+from blemish.scorer import ScoreStatistics
+from blemish.settings import FitSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """Result of a fit; what a model file holds.
+
+    Attributes
+    ----------
+    settings : FitSettings
+    backbone : Backbone
+    preprocessing : Preprocessing
+    embedding : Embedding
+    moments : Moments
+    regularisation : Regularisation
+    statistics : ScoreStatistics
+    calibration : Calibration
+    ignored : bool (H, W) or None
+        Pixels of the network's input that neither score nor calibrate.
+    """
+
+    settings: FitSettings
+    backbone: Backbone
+    preprocessing: Preprocessing
+    embedding: Embedding
+    moments: Moments
+    regularisation: Regularisation
+    statistics: ScoreStatistics
+    calibration: Calibration
+    ignored: BoolArray | None = None

@@ -1,0 +1,54 @@
+"""A tiny network and a tiny product, so that whole fits take milliseconds."""
+
+from functools import lru_cache
+
+import numpy as np
+from tiny_onnx import tiny_model
+
+from blemish.backbones import Backbone, Layer
+from blemish.fitting import fit
+from blemish.settings import FitSettings
+
+SIZE = (32, 24)
+
+
+@lru_cache(maxsize=1)
+def tiny_backbone():
+    model = tiny_model(image="image", outputs=("fine", "coarse"))
+    layers = (Layer("fine", 4, 2), Layer("coarse", 5, 4))
+    return Backbone("tiny", model.SerializeToString(), layers, "made up", "CC0-1.0", 6)
+
+
+def good_image(number, size=SIZE):
+    """A bright disc on a gradient, shaded and noisy a little differently each time."""
+    generator = np.random.default_rng([7, number])
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    disc = (rows - size[0] / 2) ** 2 + (columns - size[1] / 2) ** 2 < 64
+    image = 60 + rows[..., None] + 90 * disc[..., None] * np.array([1.0, 0.9, 0.7])
+    image = image * generator.uniform(0.95, 1.05) + generator.normal(0, 3, (*size, 3))
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def spoiled_image(number, size=SIZE):
+    """A good image with a dark spot, and its mask."""
+    image = good_image(number, size).copy()
+    mask = np.zeros(size, bool)
+    mask[8:13, 10:15] = True
+    image[mask] = 10
+    return image, mask
+
+
+def good_images(count, start=0):
+    return [good_image(start + number) for number in range(count)]
+
+
+def small_model(count=40, images=None, ignore_mask=None, **settings):
+    settings = {"size": SIZE, "sigma": 1.0, **settings}
+    return fit(
+        good_images(count) if images is None else images,
+        FitSettings(**settings),
+        backbone=tiny_backbone(),
+        ignore_mask=ignore_mask,
+    )
+
+

@@ -1,0 +1,149 @@
+"""`blemish benchmark`: whole outputs."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from benchmark_data import write_data, write_tiny_backbone
+from blemish.cli.benchmark import benchmark
+from blemish.cli.fit import fit
+from blemish.cli.main import main
+from blemish.published import CLAIMS
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"), "cup", "lid")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return write_tiny_backbone(tmp_path_factory.mktemp("net") / "tiny.onnx")
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["benchmark", *(str(argument) for argument in arguments)])
+
+
+def small(data, network, *arguments):
+    return run(data, "--backbone", network, "--size", "32x32", "--dims", 4, *arguments)
+
+
+def test_tables_go_to_standard_output_and_runs_to_standard_error(data, network, tmp_path):
+    out = tmp_path / "out"
+    result = small(data, network, "--scores", "gaussian,chebyshev", "--out", out)
+    assert result.exit_code == 0
+    titles = [line for line in result.stdout.splitlines() if line and line[0].isupper()]
+    assert titles[:6] == [
+        "Image AUROC",
+        "Pixel AUROC",
+        "PRO (FPR <= 0.3)",
+        "Image F1-max",
+        "Other metrics",
+        "Decisions and time, medians over the seeds",
+    ]
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"{out}: 0 runs known."
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        f"{name} {score} seed 0" for name in ("cup", "lid") for score in ("gaussian", "chebyshev")
+    ]
+    assert sorted(path.name for path in out.iterdir()) == ["results.csv", "runs.jsonl", "table.md"]
+    assert len((out / "results.csv").read_text().splitlines()) == 5
+    assert (out / "table.md").read_text().startswith("# Benchmark\n\n## Image AUROC\n")
+
+    again = small(data, network, "--scores", "gaussian", "--out", out)
+    lines = again.stderr.splitlines()
+    assert lines[0] == f"{out}: 4 runs known."
+    assert all(line.endswith("known from before") for line in lines[1:]) and len(lines) == 3
+    assert again.stdout.endswith(
+        "2 of 2 runs were known from before: same data, settings and versions. Their times are "
+        "those of then.\n"
+    )
+
+
+def test_json_is_one_object(data, network):
+    result = small(data, network, "--categories", "lid", "--json", "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = json.loads(result.stdout)
+    assert [one["identity"]["category"] for one in found["runs"]] == ["lid"]
+    assert found["pro_fpr_limit"] == 0.3
+    assert (found["failed"], found["reused"], found["layout"]) == ({}, 0, "mvtec")
+    first = found["summary"][0]
+    assert first == {
+        "metric": "image_auroc",
+        "category": "lid",
+        "score": "gaussian",
+        "seeds": 1,
+        "mean": found["runs"][0]["metrics"]["image_auroc"],
+        "std": None,
+        "published": None,
+        "difference": None,
+        "system": None,
+    }
+    assert found["notes"]
+
+
+def test_a_failure_gives_status_1_after_all_is_done(network, tmp_path):
+    data = write_data(tmp_path, "cup", "lid")
+    broken = data / "cup" / "train" / "good" / "000.png"
+    broken.write_bytes(b"no image")
+    unread = data / "lid" / "test" / "good" / "000.png"
+    unread.write_bytes(b"no image")
+    result = small(data, network)
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(f"cup: failed. {broken} cannot be read: ")
+    assert lines[1].startswith("lid gaussian seed 0: image AUROC ")
+    assert lines[2] == f"Error: {lines[0].replace(' failed. ', ' ')}"
+    assert lines[3] == "Error: lid: 1 test images could not be read."
+    assert f"\n{lines[0].replace('failed.', 'not finished.')}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "Missing argument 'ROOT'."),
+        (
+            ("x", "--scores", "gaussian,best"),
+            "Invalid value for '--scores': 'best' is not one of gaussian, chebyshev, hybrid, "
+            "hybrid-calibrated, chebyshev-pooled, chebyshev-two-stage",
+        ),
+        (
+            ("x", "--categories", "a,,b"),
+            "Invalid value for '--categories': 'a,,b' is not words with ',' between them",
+        ),
+        (("x", "--seed", "1"), "No such option '--seed'"),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments, expected):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert f"Error: {expected}" in result.stderr.replace("option: --seed", "option '--seed'")
+
+
+def test_wrong_input_is_one_line_and_status_1(data, network, tmp_path):
+    result = small(data, network, "--categories", "jug")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"Error: Categories must be of those in {data}, but 'jug' is not. Choose from: cup, lid.\n",
+    )
+    (tmp_path / "runs.jsonl").write_text("[]\n")
+    result = small(data, network, "--out", tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"Error: {tmp_path / 'runs.jsonl'} must hold one run of a benchmark per line, but line 1 "
+        "holds something else: it is no object with the fields of a run. Remove the file, or "
+        "name another folder.\n",
+    )
+
+
+def test_every_setting_of_a_fit_is_an_option_here():
+    here = {option.name for option in benchmark.params}
+    there = {option.name for option in fit.params} - {"images", "ignore_mask", "category"}
+    assert there - here == {"score", "seed"}
+
+
+def test_claims_can_be_json():
+    found = json.loads(run("--claims", "--json").stdout)
+    assert [one["value"] for one in found] == [claim.value for claim in CLAIMS]
