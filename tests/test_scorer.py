@@ -26,7 +26,7 @@ def without(levels, image):
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("score", CLOSED)
 @pytest.mark.parametrize("regularisation", [RIDGE, SHRUNK], ids=["epsilon", "shrinkage"])
-@pytest.mark.parametrize("count", [4, 8, 40])
+@pytest.mark.parametrize("count", [3, 8, 40])
 def test_left_out_score_is_that_of_really_leaving_out(score, regularisation, count, shared):
     levels, settings = made_up_levels(count), ScoreSettings(score)
     left_out = LeftOutScorer(moments_of(levels, shared=shared), regularisation, settings)(levels)
@@ -37,20 +37,13 @@ def test_left_out_score_is_that_of_really_leaving_out(score, regularisation, cou
         np.testing.assert_allclose(left_out[[image]], expected, rtol=1e-8, atol=1e-12)
 
 
-def test_left_out_distance_of_the_fewest_images():
-    levels = made_up_levels(3)
-    left_out = LeftOutScorer(moments_of(levels), RIDGE, ScoreSettings())(levels)
-    refitted = Scorer(moments_of(without(levels, 1)), RIDGE, ScoreSettings(), dtype=np.float64)
-    np.testing.assert_allclose(left_out[[1]], refitted(subset(levels, [1])).total, rtol=1e-8)
-
-
 def test_left_out_two_stage_second_stage_is_downdated_exactly():
     """With the first stage held fixed, leaving a row out of the rank statistics is exact."""
     from blemish import scoring
 
     rows = np.random.default_rng(0).uniform(0, 1, (9, 4, 6))
     mean, squares = rows.mean(axis=0), ((rows - rows.mean(axis=0)) ** 2).sum(axis=0)
-    got = scoring.left_out_deviations([rows], [mean], [squares], [1e-12], 9)[0]
+    got = scoring.left_out_deviations([rows], [mean], [squares], 9)[0]
     rest = np.delete(rows, 3, axis=0)
     expected = (rows[3] - rest.mean(axis=0)) ** 2 / rest.var(axis=0, ddof=1)
     np.testing.assert_allclose(got[3], expected, rtol=1e-10)

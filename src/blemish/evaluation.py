@@ -213,7 +213,7 @@ class _Gathered:
             pro=pixels.pro(PRO_LIMIT) if pixels else None,
             aupimo=pimo.mean if pimo else None,
             aupimo_levels=pimo.levels if pimo else None,
-            blank_masks=pixels.blank_masks if pixels else 0,
+            blank_masks=self._pixels.blank_masks if self._pixels is not None else 0,
             images=len(scores),
             good_images=int((~labels).sum()),
             anomalous_images=int(labels.sum()),

@@ -346,7 +346,7 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
     facts = {
         "images learned from": str(model.count),
         "backbone": f"{model.backbone.name} ({model.backbone.licence})",
-        "input": f"{width}x{height} pixels, preset {settings.preset}",
+        "input": f"{height}x{width} pixels (height x width), preset {settings.preset}",
         "embedding": f"{sum(pyramid.dims)} dimensions, {settings.reduction}, seed "
         f"{settings.seed}: " + ", ".join(levels),
         "covariance": f"weight {model.regularisation.weight:.4g}, ridge "

@@ -78,7 +78,7 @@ class Run:
         names = {field.name for field in fields(cls)}
         if not isinstance(data, Mapping) or set(data) != names:
             raise InputError("it is no object with the fields of a run")
-        return cls(**data)  # type: ignore[arg-type]
+        return cls(**data)
 
 
 class RunLog:

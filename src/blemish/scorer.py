@@ -122,13 +122,12 @@ class Scorer:
         )
         self.means: Sequence[FloatArray] = moments.means
         variances: Sequence[FloatArray] = moments.variances()
-        floors = scoring.variance_floors(variances)
         if _is_pooled(settings, moments):
             pool = Pool.of(moments, position_weights)
             self.means = pool.means
             variances = [s / (pool.samples - 1) for s in pool.squares]
         self.means = [mean.astype(dtype) for mean in self.means]
-        self.variances = [v.astype(dtype) for v in scoring.floored(variances, floors)]
+        self.variances = [scoring.floored(v).astype(dtype) for v in variances]
         self._rank_moments = _rank_moments(self._statistics, moments.count, dtype)
 
     def __call__(self, levels: Sequence[FloatArray]) -> PositionScores:
@@ -192,7 +191,6 @@ class LeftOutScorer:
         self.pyramid, self.settings = moments.pyramid, settings
         self._moments, self._regularisation = moments, regularisation
         self._count = moments.count
-        self._floors = scoring.variance_floors(moments.variances())
         self._squares = moments.squares()
         self._pool = Pool.of(moments, position_weights) if _is_pooled(settings, moments) else None
         ridge = scoring.left_out_ridge(regularisation.ridge, self._count)
@@ -216,13 +214,12 @@ class LeftOutScorer:
                 levels,
                 self._pool.means,
                 self._pool.squares,
-                self._floors,
                 count=self._count,
                 weights=self._pool.weights,
             )
         elif self.settings.score != "gaussian":
             k2 = scoring.left_out_deviations(
-                levels, self._moments.means, self._squares, self._floors, self._count
+                levels, self._moments.means, self._squares, self._count
             )
         return distance, list(k2)
 
@@ -237,7 +234,7 @@ class LeftOutScorer:
             if self.settings.score in WITH_DISTANCE:
                 within = scoring.level_distances(alone, gaussian_of(rest, self._regularisation))
                 distances.append(scoring.total_distance(within, self.pyramid))
-            variances = scoring.floored(rest.variances(), self._floors)
+            variances = [scoring.floored(v) for v in rest.variances()]
             deviations.append(scoring.deviations(alone, rest.means, variances))
         k2 = [np.concatenate(arrays) for arrays in zip(*deviations, strict=True)]
         return (np.concatenate(distances).astype(np.float64) if distances else None), k2
@@ -262,8 +259,7 @@ class LeftOutScorer:
 
         def rank_k2(bounds: FloatArray) -> FloatArray:
             means, squares = _needed(statistics.rank_means), _needed(statistics.rank_squares)
-            floors = scoring.variance_floors([squares / (self._count - 1)])
-            return scoring.left_out_deviations([bounds], [means], [squares], floors, self._count)[0]
+            return scoring.left_out_deviations([bounds], [means], [squares], self._count)[0]
 
         return np.asarray(
             combine(self.settings, self.pyramid, distance, k2, statistics, rank_k2),
@@ -352,11 +348,8 @@ def _rank_moments(
     """Rank means and floored rank variances, ready for `scoring.deviations`."""
     if statistics.rank_means is None or statistics.rank_squares is None:
         return [], []
-    variances = [statistics.rank_squares / (count - 1)]
-    floors = scoring.variance_floors(variances)
-    return [statistics.rank_means.astype(dtype)], [
-        v.astype(dtype) for v in scoring.floored(variances, floors)
-    ]
+    variances = scoring.floored(statistics.rank_squares / (count - 1))
+    return [statistics.rank_means.astype(dtype)], [variances.astype(dtype)]
 
 
 def _needed(value: T | None) -> T:

@@ -94,7 +94,7 @@ def deviations(
     ----------
     levels : list of float (N, P, d)
     means, variances : list of float (P, d) or (N, P, d)
-        Variances floored beforehand (`floored`), so that a dead channel (sigma = 0) that wakes
+        Variances `floored` beforehand, so that a dead channel (sigma = 0) that wakes
         up deviates by a great many sigma, and one that stays dead by none.
 
     Returns
@@ -112,26 +112,29 @@ def deviations(
     ]
 
 
-def variance_floors(variances: Sequence[FloatArray]) -> list[float]:
-    """Smallest variance taken at face value, per level: (1e-3 of the level's rms sigma)^2.
+def floored(variances: FloatArray) -> FloatArray:
+    """Variances of a level, none smaller than (1e-3 of the level's rms sigma)^2.
 
     Relative to the level, so that it follows the scale of any backbone. Far below every living
     channel, so that it only keeps dead ones (sigma = 0) from dividing by zero.
 
     Parameters
     ----------
-    variances : list of float (P, d)
+    variances : float (P, d) or (N, P, d), >= 0
+        The floor of each of the N is its own.
 
     Returns
     -------
-    list of float > 0
+    float, same shape, > 0
+
+    Examples
+    --------
+    >>> floored(np.array([[2.0, 0.0]]))
+    array([[2.e+00, 1.e-06]])
     """
-    return [max(1e-6 * float(np.mean(v, dtype=np.float64)), 1e-24) for v in variances]
-
-
-def floored(variances: Sequence[FloatArray], floors: Sequence[float]) -> list[FloatArray]:
-    """Variances, none smaller than its level's floor."""
-    return [np.maximum(v, floor) for v, floor in zip(variances, floors, strict=True)]
+    mean = variances.mean(axis=(-2, -1), keepdims=True, dtype=np.float64)
+    floor = np.maximum(1e-6 * mean, 1e-24).astype(variances.dtype)
+    return np.asarray(np.maximum(variances, floor))
 
 
 def largest_deviation(k2: Sequence[FloatArray], pyramid: Pyramid) -> FloatArray:
@@ -318,7 +321,6 @@ def left_out_deviations(
     levels: Sequence[FloatArray],
     means: Sequence[Float64Array],
     squares: Sequence[Float64Array],
-    floors: Sequence[float],
     count: int,
 ) -> list[Float64Array]:
     """k^2 of every own channel, had the image not been among the `count` fitted.
@@ -328,8 +330,6 @@ def left_out_deviations(
     levels : list of float (N, P, d)
     means, squares : list of float64 (P, d)
         Mean, and sum of squared deviations, over all images.
-    floors : list of float
-        From `variance_floors`.
     count : int >= 3
 
     Returns
@@ -338,9 +338,9 @@ def left_out_deviations(
     """
     n = float(count)
     result = []
-    for array, mean, square, floor in zip(levels, means, squares, floors, strict=True):
+    for array, mean, square in zip(levels, means, squares, strict=True):
         d2 = (array - mean) ** 2
-        variance = np.maximum((square - n / (n - 1) * d2) / (n - 2), floor)
+        variance = floored(np.maximum((square - n / (n - 1) * d2) / (n - 2), 0.0))
         result.append(np.minimum((n / (n - 1)) ** 2 * d2 / variance, _LARGEST_K2))
     return result
 
@@ -349,7 +349,6 @@ def left_out_pooled_deviations(
     levels: Sequence[FloatArray],
     means: Sequence[Float64Array],
     squares: Sequence[Float64Array],
-    floors: Sequence[float],
     *,
     count: int,
     weights: Sequence[Float64Array],
@@ -363,7 +362,6 @@ def left_out_pooled_deviations(
     levels : list of float (N, P, d)
     means, squares : list of float64 (1, d)
         Pooled mean, and weighted sum of squared deviations from it, over all images.
-    floors : list of float
     count : int >= 2
         Images fitted.
     weights : list of float64 (P,)
@@ -374,14 +372,12 @@ def left_out_pooled_deviations(
     list of float64 (N, P, d)
     """
     result = []
-    for array, mean, square, floor, weight in zip(
-        levels, means, squares, floors, weights, strict=True
-    ):
+    for array, mean, square, weight in zip(levels, means, squares, weights, strict=True):
         left = (count - 1) * weight.sum()
         centred = array.astype(np.float64) - mean
         taken = np.einsum("p,npd->nd", weight, centred)[:, None, :]
         taken_squares = np.einsum("p,npd,npd->nd", weight, centred, centred)[:, None, :]
-        variance = (square - taken_squares - taken**2 / left) / (left - 1)
-        k2 = (centred + taken / left) ** 2 / np.maximum(variance, floor)
+        variance = np.maximum((square - taken_squares - taken**2 / left) / (left - 1), 0.0)
+        k2 = (centred + taken / left) ** 2 / floored(variance)
         result.append(np.minimum(k2, _LARGEST_K2))
     return result

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -271,7 +271,7 @@ class _Graph:
         self._constants.append(numpy_helper.from_array(rounded.astype(np.float32), name))
         return name
 
-    def add(self, kind: str, *inputs: str, name: str | None = None, **attributes: object) -> str:
+    def add(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         """Add a node; return the name of its output."""
         from onnx import helper  # noqa: PLC0415 - slow to import
 

@@ -29,7 +29,13 @@ _NOTE = "generated.json"
 @click.option(
     "--out", "-o", type=PATH, default=Path("blemish-demo"), show_default=True, help="To write to."
 )
-@click.option("--product", type=click.Choice(sorted(PRODUCTS)), default="plate", show_default=True)
+@click.option(
+    "--product",
+    type=click.Choice(sorted(PRODUCTS)),
+    default="plate",
+    show_default=True,
+    help="What to draw.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the images.")
 @click.option(
     "--train", type=click.IntRange(3), default=120, show_default=True, help="Good images."
