@@ -53,8 +53,10 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05])
     options = parser.parse_args()
-    print("| category | good images | asked | alarms | realised | stated 95 % interval | inside "
-          "| 95 % interval of the realised rate |")
+    print(
+        "| category | good images | asked | alarms | realised | stated 95 % interval | inside "
+        "| 95 % interval of the realised rate |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     dims = 100 if options.backbone != "builtin" else None
     for rate in options.rates:

@@ -3,11 +3,11 @@
 from functools import lru_cache
 
 import numpy as np
-from tiny_onnx import tiny_model
 
 from blemish.backbones import Backbone, Layer
 from blemish.fitting import fit
 from blemish.settings import FitSettings
+from tiny_onnx import tiny_model
 
 SIZE = (32, 24)
 
@@ -50,5 +50,3 @@ def small_model(count=40, images=None, ignore_mask=None, **settings):
         backbone=tiny_backbone(),
         ignore_mask=ignore_mask,
     )
-
-

@@ -77,9 +77,7 @@ def test_semi_orthogonal_projections_have_orthonormal_columns():
 def test_pca_directions_are_those_of_sklearn():
     maps = made_up_maps(20)
     covariances = layer_covariances([[m[:7] for m in maps], [m[7:] for m in maps]])
-    embedding = choose_embedding(
-        CHANNELS, reduction="pca", dims=[2, 2, 2], covariances=covariances
-    )
+    embedding = choose_embedding(CHANNELS, reduction="pca", dims=[2, 2, 2], covariances=covariances)
     for layer, projection in zip(maps, embedding.projections, strict=True):
         samples = layer.transpose(0, 2, 3, 1).reshape(-1, layer.shape[1]).astype(np.float64)
         expected = PCA(2, svd_solver="full").fit(samples).components_
@@ -115,8 +113,7 @@ def test_layer_sums_add_the_averaged_repeated_finer_layer():
         ),
         (
             {"dims": 27},
-            "dims must be 1 to 26, the channels of the layers (6, 8, 12), but is 27. "
-            "Choose fewer.",
+            "dims must be 1 to 26, the channels of the layers (6, 8, 12), but is 27. Choose fewer.",
         ),
         (
             {"dims": [1, 9, 1]},

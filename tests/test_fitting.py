@@ -2,8 +2,6 @@ import warnings
 
 import numpy as np
 import pytest
-from embeddings import dull_distance
-from small_models import SIZE, good_image, good_images, small_model, spoiled_image, tiny_backbone
 
 import blemish
 from blemish.engines.openvino import FeatureExtractor
@@ -14,6 +12,8 @@ from blemish.plan import plan_fit
 from blemish.scoring import SCORES
 from blemish.settings import FitSettings
 from blemish.spool import EmbeddingSpool
+from embeddings import dull_distance
+from small_models import SIZE, good_image, good_images, small_model, spoiled_image, tiny_backbone
 
 
 @pytest.fixture(scope="module")

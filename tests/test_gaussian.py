@@ -68,9 +68,7 @@ def test_shared_gaussian_is_one_covariance_of_all_positions():
 def test_law_moving_all_embeddings_alike_changes_no_distance():
     fitted, judged = made_up_levels(20, seed=1), made_up_levels(5, seed=2)
     before = distance(judged, gaussian_of(moments_of(fitted)))
-    after = distance(
-        [a + 100 for a in judged], gaussian_of(moments_of([a + 100 for a in fitted]))
-    )
+    after = distance([a + 100 for a in judged], gaussian_of(moments_of([a + 100 for a in fitted])))
     np.testing.assert_allclose(after, before, rtol=1e-8)
 
 

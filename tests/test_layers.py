@@ -22,6 +22,7 @@ LAYERS = [
     {"fitting", "inspection"},
     {"evaluation"},
     {"benchmark", "results"},
+    {"benchmark_summary"},
     {"benchmark_tables"},
     {"cli"},
 ]

@@ -106,7 +106,10 @@ def test_image_score_is_the_mean_of_the_highest_pixels():
             {"upsampling": "sinc"},
             "upsampling must be one of bilinear, bicubic, nearest, but is 'sinc'. Choose one.",
         ),
-        ({"blur": "median"}, "blur must be one of gaussian, box, none, but is 'median'. Choose one."),
+        (
+            {"blur": "median"},
+            "blur must be one of gaussian, box, none, but is 'median'. Choose one.",
+        ),
         (
             {"sigma": 0.0},
             "sigma must be a number of pixels above 0, but is 0.0. For no blur use blur='none'.",

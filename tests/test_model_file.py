@@ -61,9 +61,7 @@ def test_a_loaded_model_can_be_updated_like_the_one_in_memory(shrinkage, shared,
     model.save(tmp_path / "a.blemish")
     loaded = load_model(tmp_path / "a.blemish")
     levels = model.embedding(
-        model._extractor(
-            np.stack([model.preprocessing.apply(i) for i in good_images(4, start=90)])
-        )
+        model._extractor(np.stack([model.preprocessing.apply(i) for i in good_images(4, start=90)]))
     )
     first, second = model.moments.copy(), loaded.moments
     first.update(levels)

@@ -1,12 +1,14 @@
+import itertools
+
 import numpy as np
 import pytest
-from embeddings import PYRAMID, made_up_levels, moments_of, subset, whole
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish.errors import InputError, NotFittedError, ShapeError
 from blemish.moments import Moments
 from blemish.pyramid import Pyramid
+from embeddings import PYRAMID, made_up_levels, moments_of, subset, whole
 
 WEIGHTS = np.ones(32)
 WEIGHTS[[5, 17]] = 0
@@ -65,7 +67,7 @@ def test_law_parts_merged_in_any_order_are_one_pass(kind, count, data):
     bounds = [0, *cuts, count]
     parts = [
         moments_of(subset(levels, slice(low, high)), **kind)
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True)
+        for low, high in itertools.pairwise(bounds)
     ]
     merged = Moments(PYRAMID, **kind)
     for part in data.draw(st.permutations(parts)):
@@ -124,9 +126,7 @@ def test_removing_everything_leaves_exactly_nothing():
 def test_law_moving_all_embeddings_alike_changes_no_scatter():
     levels = made_up_levels(10)
     moved = [array + 1e3 for array in levels]
-    for mine, other in zip(
-        moments_of(levels).scatters, moments_of(moved).scatters, strict=True
-    ):
+    for mine, other in zip(moments_of(levels).scatters, moments_of(moved).scatters, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-8)
 
 
@@ -160,7 +160,7 @@ def test_a_copy_is_independent():
 
 def test_merging_another_pyramid_is_an_error_and_not_a_broadcast():
     other = Moments(Pyramid(grids=((1, 1),), dims=(3,)))
-    with pytest.raises(ShapeError, match="Did both workers use the same settings?"):
+    with pytest.raises(ShapeError, match=r"Did both workers use the same settings\?"):
         Moments(PYRAMID).merge(other)
 
 

@@ -35,5 +35,3 @@ def test_rounding_is_to_nearest_and_not_towards_zero():
 def test_strided_arrays_are_packed_by_value():
     values = np.arange(12.0).reshape(3, 4)[:, ::2]
     np.testing.assert_array_equal(unpack(pack(values)), values)
-
-

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from embeddings import PYRAMID, made_up_levels
 
 from blemish.errors import InputError, ShapeError
 from blemish.pyramid import Pyramid
+from embeddings import PYRAMID, made_up_levels
 
 
 def test_ancestors_are_the_nearest_upsampling_of_cell_numbers():

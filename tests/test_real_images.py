@@ -10,7 +10,6 @@ from functools import lru_cache
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from embeddings import dull_distance, whole
 
 from blemish import FitSettings, fit, load
 from blemish.cli import main
@@ -24,6 +23,7 @@ from blemish.maps import image_scores
 from blemish.moments import Moments
 from blemish.scorer import LeftOutScorer, Scorer, ScoreSettings
 from blemish.scoring import level_distances, total_distance
+from embeddings import dull_distance, whole
 
 pytestmark = pytest.mark.slow
 PAPER = {"backbone": "resnet18", "preset": "paper", "dims": 100}

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from embeddings import PYRAMID, made_up_levels, moments_of, subset
 
 from blemish.errors import InputError, NotFittedError
 from blemish.gaussian import Regularisation
@@ -13,6 +12,7 @@ from blemish.scorer import (
     learn_statistics,
 )
 from blemish.scoring import SCORES
+from embeddings import PYRAMID, made_up_levels, moments_of, subset
 
 RIDGE = Regularisation(ridge=0.01)
 SHRUNK = Regularisation(weight=0.7, ridge=0.4)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from embeddings import PYRAMID, made_up_levels
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from blemish import scoring
+from embeddings import PYRAMID, made_up_levels
 
 FINITE = st.floats(-1e18, 1e18)
 

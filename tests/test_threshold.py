@@ -17,9 +17,7 @@ from blemish.threshold import (
 )
 
 
-@given(
-    a=st.integers(1, 300), b=st.integers(1, 300), p=st.floats(0.001, 0.999)
-)
+@given(a=st.integers(1, 300), b=st.integers(1, 300), p=st.floats(0.001, 0.999))
 def test_beta_quantile_is_that_of_scipy(a, b, p):
     assert beta_quantile(p, a, b) == pytest.approx(stats.beta.ppf(p, a, b), rel=1e-6, abs=1e-12)
 
@@ -88,9 +86,7 @@ def test_images_that_all_score_the_same_are_no_alarms():
     assert not (np.full(30, 7.0) >= found.value).any()
 
 
-@given(
-    scores=st.lists(st.integers(-400, 400), min_size=3, max_size=30), rate=st.floats(0.01, 0.5)
-)
+@given(scores=st.lists(st.integers(-400, 400), min_size=3, max_size=30), rate=st.floats(0.01, 0.5))
 def test_law_the_tail_bound_holds_for_the_scores_themselves(scores, rate):
     values = np.array(scores) / 8
     share = (values >= tail_bound(values, rate)).mean()

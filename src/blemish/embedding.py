@@ -259,8 +259,7 @@ def _random(
     drawn = np.sort(generator.permutation(sum(channels))[:total])
     starts = np.concatenate([[0], np.cumsum(channels)])
     picks = tuple(
-        drawn[(drawn >= low) & (drawn < high)] - low
-        for low, high in itertools.pairwise(starts)
+        drawn[(drawn >= low) & (drawn < high)] - low for low, high in itertools.pairwise(starts)
     )
     return Embedding(picks, (None,) * len(channels), layer_sums)
 

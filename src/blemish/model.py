@@ -1,10 +1,4 @@
-"""A model of good parts: fit it, score with it. The whole algorithm in order; start reading here.
-
-images -> preprocessing -> backbone -> embedding        (what a position looks like)
-       -> moments -> Gaussian per position              (what it looks like in good parts)
-       -> distance per position -> map -> image score   (how far an image is from that)
-       -> leave-one-out scores -> threshold             (how far is too far)
-"""
+"""A model of good parts, and scoring with it. `fitting` makes one; start reading there."""
 
 from __future__ import annotations
 
@@ -24,17 +18,12 @@ from blemish.maps import MapOperator, image_scores
 from blemish.model_file import read_model, write_model
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
-from blemish.scorer import (
-    Scorer,
-)
+from blemish.scorer import Scorer
 from blemish.settings import FitSettings
 from blemish.threshold import Threshold
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, images done and images in all."""
-
-LEAST_IMAGES = 3
-_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)

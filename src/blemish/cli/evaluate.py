@@ -36,7 +36,7 @@ def evaluate(
     false_alarm_rate: float | None,
     quiet: bool,
 ) -> None:
-    r"""Measure a MODEL on the labelled test images of DATA.
+    """Measure a MODEL on the labelled test images of DATA.
 
     The threshold is the model's own, from its training images; the labels are never used to
     choose it.
@@ -44,7 +44,7 @@ def evaluate(
     \b
     Example:
         blemish evaluate bottle.blemish datasets/mvtec/bottle --json
-    """
+    """  # noqa: D301
     loaded = load_model(model)
     samples = read_dataset(data, split="test", layout=layout, category=category)
     folder = None

@@ -109,7 +109,7 @@ def fit(
     quiet: bool,
     **options: Any,
 ) -> None:
-    r"""Learn what good parts look like, from a folder of IMAGES.
+    """Learn what good parts look like, from a folder of IMAGES.
 
     Of a data set the good training images are used; its layout is found by itself. A plain folder
     is taken to hold good images only.
@@ -118,7 +118,7 @@ def fit(
     Example:
         blemish fit parts/bottle/good
         blemish fit datasets/mvtec/bottle --backbone resnet18 --preset paper --dims 100
-    """
+    """  # noqa: D301
     settings = settings_from(options)
     out = out or default_output(images)
     check_writable(out)

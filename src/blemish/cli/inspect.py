@@ -48,14 +48,14 @@ def inspect(
     false_alarm_rate: float | None,
     quiet: bool,
 ) -> None:
-    r"""Judge IMAGES (files or folders) by a MODEL.
+    """Judge IMAGES (files or folders) by a MODEL.
 
     Files that cannot be read are listed, the rest is still inspected, and the exit status is 1.
 
     \b
     Example:
         blemish inspect bottle.blemish new/ --out results/
-    """
+    """  # noqa: D301
     loaded = load_model(model)
     named, not_images = find_images(images)
     threshold = loaded.threshold(false_alarm_rate)

@@ -75,11 +75,11 @@ def _show_warning(message: Warning, *_: object, **__: object) -> None:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="blemish")
 def main() -> None:
-    r"""Find defects on parts and surfaces, learning from images of good parts only.
+    """Find defects on parts and surfaces, learning from images of good parts only.
 
     \b
     Start with:
         blemish demo                    see it work on a generated product
         blemish fit GOOD_IMAGES         learn; writes GOOD_IMAGES.blemish
         blemish inspect MODEL IMAGES    judge; pictures and a report with --out
-    """
+    """  # noqa: D301
