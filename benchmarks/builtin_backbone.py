@@ -20,9 +20,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.ndimage import gaussian_filter1d
-from sklearn.metrics import roc_auc_score
+from scipy.linalg import solve_triangular  # type: ignore[import-untyped]
+from scipy.ndimage import gaussian_filter1d  # type: ignore[import-untyped]
+from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from blemish.arrays import BoolArray, Float32Array, Float64Array, IntArray, UInt8Array
 from blemish.backbones import Backbone, load_backbone
@@ -89,13 +90,13 @@ def noise(rng: np.random.Generator, along_x: float, along_y: float | None = None
     white = rng.standard_normal((SIZE + 64, SIZE + 64))
     blurred = cv2.GaussianBlur(white, (0, 0), sigmaX=along_x, sigmaY=along_y or along_x)
     blurred = blurred[32:-32, 32:-32]
-    result: Float64Array = (blurred - blurred.mean()) / blurred.std()
-    return result
+    return np.asarray((blurred - blurred.mean()) / blurred.std(), np.float64)
 
 
 def soft(mask: BoolArray, sigma: float) -> Float64Array:
     """The mask with blurred edges, (SIZE, SIZE, 1)."""
-    return np.asarray(cv2.GaussianBlur(mask.astype(np.float64), (0, 0), sigma))[..., None]
+    blurred = cv2.GaussianBlur(mask.astype(np.float64), (0, 0), sigma)
+    return np.asarray(blurred, np.float64)[..., None]
 
 
 def scratch(rng: np.random.Generator) -> BoolArray:
@@ -170,12 +171,13 @@ def draw_bolt(rng: np.random.Generator, is_defective: bool) -> Drawn:
         cv2.line(mask, (x, y), end, 255, 3)
         part[mask > 0] = 0.85
     turn = cv2.getRotationMatrix2D((128, 128), rng.uniform(0, 360), 1)
-    turn[:, 2] += rng.normal(0, 4, 2)
-    turned, cover, mask = (
-        cv2.warpAffine(plane, turn, (SIZE, SIZE)) for plane in (part, np.sign(part), mask)
+    shift = np.outer(rng.normal(0, 4, 2), [0, 0, 1])
+    turned, cover, spoilt = (
+        np.asarray(cv2.warpAffine(plane, turn + shift, (SIZE, SIZE)), np.float64)
+        for plane in (part, np.sign(part), mask)
     )
     image = cv2.GaussianBlur(turned + 0.85 * (1 - cover), (0, 0), 0.8) + 0.015 * noise(rng, 1.5)
-    return np.repeat(image[..., None], 3, axis=2), mask > 0
+    return np.repeat(image[..., None], 3, axis=2), spoilt > 0
 
 
 PARTS = (
@@ -210,7 +212,7 @@ def draw_board(rng: np.random.Generator, is_defective: bool) -> Drawn:
     if kind == 3:
         line = scratch(rng)
         return image + 0.2 * soft(line, 1), line
-    return cv2.GaussianBlur(image, (0, 0), 0.7), mask > 0
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.7), np.float64), mask > 0
 
 
 DRAWERS: dict[str, Callable[[np.random.Generator, bool], Drawn]] = {
@@ -382,6 +384,7 @@ def main() -> None:
     if options.weights:
         backbones.append(load_backbone("resnet18", weights=options.weights))
     print_times(backbones)
+    threadpool_limits(1)  # many small matrices: more threads would only wait for each other
     print(f"| setting | {' | '.join(one.name for one in categories)} | mean |")
     print(f"|---|{'---|' * (len(categories) + 1)}")
     for crop, dims, how, epsilon, backbone in itertools.product(

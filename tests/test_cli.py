@@ -179,7 +179,7 @@ def test_inspect_csv_reads_back(model, product):
 
 def test_inspect_writes_pictures_table_and_report(model, product, tmp_path):
     out = tmp_path / "results"
-    kinds = "five-panel,heat-map,overlay,mask,contour"
+    kinds = "five-panel,levels,heat-map,overlay,mask,contour"
     result = run("inspect", model, product / "test", "--out", out, "--pictures", kinds)
     assert result.stdout == f"Report: {out / 'report.html'}\n"
     for kind in kinds.split(","):

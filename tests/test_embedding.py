@@ -146,3 +146,16 @@ def test_another_number_of_layers_is_refused():
 def test_layer_sums_need_multiples():
     with pytest.raises(InputError, match="8 is no multiple of 6"):
         sum_layers(made_up_maps())
+
+
+@pytest.mark.parametrize("reduction", ["random", "stratified"])
+def test_constant_channels_are_drawn_last_and_the_rest_in_the_same_order(reduction):
+    constant = [np.zeros(6, bool), np.arange(8) < 5, np.zeros(12, bool)]
+    drawn = choose_embedding(CHANNELS, reduction=reduction, dims=9, seed=3, constant=constant)
+    assert not set(drawn.selections[1].tolist()) & set(range(5))
+    silent = [np.zeros(c, bool) for c in CHANNELS]
+    same = choose_embedding(CHANNELS, reduction=reduction, dims=9, seed=3, constant=silent)
+    plain = choose_embedding(CHANNELS, reduction=reduction, dims=9, seed=3)
+    for mine, other in zip(same.selections, plain.selections, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert sum(choose_embedding(CHANNELS, dims=26, seed=3, constant=constant).dims) == 26

@@ -192,8 +192,8 @@ def test_results_folder_refuses_unknown_pictures(model, tmp_path):
     with pytest.raises(InputError) as caught:
         ResultsFolder(tmp_path, model, title="t", pictures=["oil painting"])
     assert str(caught.value) == (
-        "Pictures must be of five-panel, heat-map, overlay, mask, contour, but 'oil painting' is "
-        "asked for. Choose from these."
+        "Pictures must be of five-panel, levels, heat-map, overlay, mask, contour, but 'oil "
+        "painting' is asked for. Choose from these."
     )
 
 
@@ -221,7 +221,7 @@ def test_threshold_in_words():
         "from 209 leave-one-out scores"
     )
     fallback = threshold_text(threshold_for(np.arange(30.0), 0.01))
-    assert "from 30 images: too few for 1.00% false alarms, which need 99." in fallback
+    assert "from 30 images: too few for 1.00% false alarms, which need 99;" in fallback
 
 
 def test_facts_name_what_a_user_may_ask(model):

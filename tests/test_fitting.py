@@ -259,6 +259,39 @@ def test_spool_returns_what_it_was_given():
     assert list(spool) == []
 
 
+def test_stated_range_of_deep_images_holds_for_arrays_too(tmp_path):
+    import cv2
+
+    deep = [good_image(k).astype(np.uint16) * 16 for k in range(12)]
+    for number, image in enumerate(deep):
+        cv2.imwrite(str(tmp_path / f"{number:02}.png"), image[..., ::-1])
+    settings = FitSettings(size=SIZE, value_range=(0, 4095), dims=3)
+    model = fit(tmp_path, settings, backbone=tiny_backbone())
+    assert model.score(deep[3]).image_score == model.score(tmp_path / "03.png").image_score
+
+
+def test_a_rate_of_0_is_refused_and_not_taken_for_the_default(model):
+    with pytest.raises(InputError, match="false_alarm_rate must be between 0 and 1, but is 0"):
+        model.threshold(0.0)
+    with pytest.raises(InputError, match="pixel false-alarm rate must be between 0 and 1"):
+        model.pixel_threshold(0.0)
+
+
+def test_gray_images_do_not_waste_dimensions_on_colour():
+    from blemish.backbones import load_backbone
+    from blemish.embedding import constant_channels
+    from blemish.loading import load_batches
+
+    gray = [np.repeat(good_image(k, (64, 64))[..., :1], 3, axis=2) for k in range(12)]
+    backbone = load_backbone("builtin")
+    model = fit(gray, FitSettings(size=(64, 64), dims=8), backbone=backbone)
+    inputs = next(load_batches(gray, model.preprocessing, batch=4))
+    constant = constant_channels(FeatureExtractor(backbone, (64, 64))(inputs))
+    assert any(mask.any() for mask in constant)
+    for selection, mask in zip(model.embedding.selections, constant, strict=True):
+        assert not mask[selection].any()
+
+
 def test_paths_and_arrays_score_alike(tmp_path, model):
     import cv2
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from blemish.errors import ImageError
 from blemish.image_formats import bmp, jpeg, png, tiff, webp
-from blemish.image_formats.ifd import exif_orientation
+from blemish.image_formats.exif import exif_orientation
 from blemish.images import image_size, read_image
 from image_files import (
     exif_bytes,

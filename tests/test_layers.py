@@ -9,7 +9,7 @@ LAYERS = [
     {"charts", "image_formats", "input_size", "maps", "metrics", "norm_moments", "packing"},
     {"pixel_store", "preprocessing", "products", "published", "pyramid", "spool", "threshold"},
     {"visuals", "writing"},
-    {"backbones", "embedding", "five_panel", "generated", "images", "pixel_rates", "report"},
+    {"backbones", "embedding", "panels", "generated", "images", "pixel_rates", "report"},
     {"whole_scatter"},
     {"datasets", "engines", "loading", "moments", "pixel_curves", "plan"},
     {"gaussian", "pixel_metrics", "pooling"},

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from blemish.errors import InputError, ShapeError
-from blemish.five_panel import five_panel
+from blemish.panels import five_panel
 from blemish.visuals import (
     CONTOUR_COLOUR,
     ColourScale,

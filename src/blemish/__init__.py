@@ -17,15 +17,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "BlemishError": "blemish.errors",
     "Decision": "blemish.model",
+    "Evaluation": "blemish.evaluation",
     "FitSettings": "blemish.settings",
     "Model": "blemish.model",
+    "Sample": "blemish.datasets",
     "Score": "blemish.model",
     "Threshold": "blemish.threshold",
+    "evaluate": "blemish.evaluation",
     "fit": "blemish.fitting",
+    "read_dataset": "blemish.datasets",
 }
 
 if TYPE_CHECKING:
+    from blemish.datasets import Sample, read_dataset
     from blemish.errors import BlemishError
+    from blemish.evaluation import Evaluation, evaluate
     from blemish.fitting import fit
     from blemish.model import Decision, Model, Score
     from blemish.model import load_model as load
@@ -35,12 +41,16 @@ if TYPE_CHECKING:
 __all__ = [
     "BlemishError",
     "Decision",
+    "Evaluation",
     "FitSettings",
     "Model",
+    "Sample",
     "Score",
     "Threshold",
+    "evaluate",
     "fit",
     "load",
+    "read_dataset",
 ]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.arrays import Float32Array, Float64Array, IntArray
+from blemish.arrays import BoolArray, Float32Array, Float64Array, IntArray
 from blemish.errors import InputError, ShapeError
 from blemish.pyramid import Pyramid
 
@@ -121,6 +121,7 @@ def choose_embedding(
     seed: int = 0,
     layer_sums: bool = False,
     covariances: Sequence[Float64Array] | None = None,
+    constant: Sequence[BoolArray] | None = None,
 ) -> Embedding:
     """Choose what to keep of each layer.
 
@@ -140,6 +141,9 @@ def choose_embedding(
         See `Embedding`.
     covariances : list of float64 (C, C), optional
         For PCA: covariance of each layer's channels over training images and positions.
+    constant : list of bool (C,), optional
+        Per layer, channels that say nothing of these images, such as colour of gray ones (see
+        `constant_channels`). Channels are drawn in the same order, these last.
 
     Returns
     -------
@@ -166,7 +170,7 @@ def choose_embedding(
         _refuse_dims_with_none(dims, channels)
         kept = list(channels)
     elif reduction == "random" and not isinstance(dims, Sequence):
-        return _random(channels, _total(dims, channels), generator, layer_sums)
+        return _random(channels, _total(dims, channels), generator, layer_sums, constant)
     else:
         kept = _per_layer(dims, channels)
     if reduction in ("random", "stratified", "none"):
@@ -183,6 +187,27 @@ def choose_embedding(
         bases = [_orthonormal(c, d, generator) for c, d in zip(channels, kept, strict=True)]
     projections = [b.astype(np.float32) if b.shape[1] else None for b in bases]
     return Embedding((None,) * len(channels), tuple(projections), layer_sums)
+
+
+def constant_channels(feature_maps: Sequence[Float32Array]) -> list[BoolArray]:
+    """Channels that are the same all over a few images.
+
+    Parameters
+    ----------
+    feature_maps : list of float32 (N, C, h, w)
+
+    Returns
+    -------
+    list of bool (C,)
+
+    Examples
+    --------
+    >>> maps = np.zeros((1, 2, 1, 2), np.float32)
+    >>> maps[0, 1] = [[1.0, 2.0]]
+    >>> constant_channels([maps])
+    [array([ True, False])]
+    """
+    return [np.asarray(maps.std(axis=(0, 2, 3)) <= 1e-5 * maps.std()) for maps in feature_maps]
 
 
 def layer_covariances(batches: Iterable[Sequence[Float32Array]]) -> list[Float64Array]:
@@ -254,14 +279,26 @@ def _refuse_dims_with_none(dims: int | Sequence[int] | None, channels: Sequence[
 
 
 def _random(
-    channels: Sequence[int], total: int, generator: np.random.Generator, layer_sums: bool
+    channels: Sequence[int],
+    total: int,
+    generator: np.random.Generator,
+    layer_sums: bool,
+    constant: Sequence[BoolArray] | None,
 ) -> Embedding:
-    drawn = np.sort(generator.permutation(sum(channels))[:total])
+    order = generator.permutation(sum(channels))
+    if constant is not None:
+        order = _last(order, np.concatenate(constant))
+    drawn = np.sort(order[:total])
     starts = np.concatenate([[0], np.cumsum(channels)])
     picks = tuple(
         drawn[(drawn >= low) & (drawn < high)] - low for low, high in itertools.pairwise(starts)
     )
     return Embedding(picks, (None,) * len(channels), layer_sums)
+
+
+def _last(order: IntArray, last: BoolArray) -> IntArray:
+    """The same order, but some at the end."""
+    return np.concatenate([order[~last[order]], order[last[order]]])
 
 
 def _orthonormal(channels: int, dims: int, generator: np.random.Generator) -> Float64Array:

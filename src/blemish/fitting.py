@@ -16,7 +16,12 @@ from pathlib import Path
 from blemish.arrays import BoolArray, Float32Array, Float64Array
 from blemish.backbones import Backbone, load_backbone
 from blemish.calibration import Calibration, calibrate
-from blemish.embedding import Embedding, choose_embedding, layer_covariances
+from blemish.embedding import (
+    Embedding,
+    choose_embedding,
+    constant_channels,
+    layer_covariances,
+)
 from blemish.engines.openvino import FeatureExtractor
 from blemish.errors import InputError, NotFittedError
 from blemish.fitted import Fitted
@@ -34,7 +39,9 @@ from blemish.settings import FitSettings
 from blemish.spool import EmbeddingSpool
 
 LEAST_IMAGES = 3
+DEFAULT_DIMS = 100
 _BATCH = 16
+_PROBED = 4
 
 
 def fit(
@@ -166,6 +173,15 @@ class _Features:
         """Remove what was spooled."""
         self._spool.close()
 
+    def probe(self) -> list[Float32Array]:
+        """Feature maps of a few images from all over the list."""
+        step = max(1, len(self._images) // _PROBED)
+        few = self._images[::step][:_PROBED]
+        batches = load_batches(
+            few, self.preprocessing, batch=_PROBED, value_range=self._settings.value_range
+        )
+        return self._extractor(next(batches))
+
     def maps(self, stage: str) -> Iterator[list[Float32Array]]:
         """Feature maps per batch: list of float32 (N, C, h, w), fine to coarse."""
         done, total = 0, len(self._images)
@@ -254,7 +270,7 @@ def _embedding(source: _Features, settings: FitSettings, backbone: Backbone) -> 
     channels = [layer.channels for layer in backbone.layers]
     dims = settings.dims
     if dims is None and settings.reduction != "none":
-        dims = min(backbone.default_dims or sum(channels), sum(channels))
+        dims = min(backbone.default_dims or DEFAULT_DIMS, sum(channels))
     covariances = None
     if settings.reduction == "pca":
         covariances = layer_covariances(source.maps("principal components"))
@@ -265,6 +281,7 @@ def _embedding(source: _Features, settings: FitSettings, backbone: Backbone) -> 
         seed=settings.seed,
         layer_sums=settings.layer_sums,
         covariances=covariances,
+        constant=constant_channels(source.probe()),
     )
 
 

@@ -40,7 +40,7 @@ def load_input(
         The file cannot be read, or does not fit the preprocessing; names the file.
     """
     if not isinstance(image, Path | str):
-        return preprocessing.apply(to_rgb(image))
+        return preprocessing.apply(to_rgb(image, value_range=value_range))
     pixels = read_image(Path(image), value_range=value_range)
     try:
         return preprocessing.apply(pixels)

@@ -150,11 +150,15 @@ class Model:
 
     def threshold(self, false_alarm_rate: float | None = None) -> Threshold:
         """Image threshold of a false-alarm rate, by default that of the fit."""
-        return self.calibration.threshold(false_alarm_rate or self.settings.false_alarm_rate)
+        if false_alarm_rate is None:
+            false_alarm_rate = self.settings.false_alarm_rate
+        return self.calibration.threshold(false_alarm_rate)
 
     def pixel_threshold(self, false_alarm_rate: float | None = None) -> float:
         """Pixel threshold of a pixel false-alarm rate, by default that of the fit."""
-        rate = false_alarm_rate or self.settings.pixel_false_alarm_rate
+        rate = (
+            self.settings.pixel_false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        )
         return self.calibration.pixel_threshold(rate)
 
     def score_inputs(self, inputs: Float32Array) -> list[Score]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,10 @@ from blemish.charts import Line, curve_svg
 from blemish.datasets import NORMAL
 from blemish.errors import InputError, OutputError
 from blemish.evaluation import Evaluation
-from blemish.five_panel import five_panel
 from blemish.inspection import Inspected
 from blemish.metrics import Curve, thin_curve
 from blemish.model import Decision, Model
+from blemish.panels import five_panel, level_panels
 from blemish.report import (
     DEFAULT_PICTURE_LIMIT,
     Failure,
@@ -29,11 +30,12 @@ from blemish.report import (
     row_pictures,
     write_report,
 )
+from blemish.scorer import WITH_DISTANCE
 from blemish.threshold import TAIL_BOUND, Threshold
 from blemish.visuals import ColourScale, contour, heat_map, mask_picture, overlay, png_bytes
 from blemish.writing import write_bytes
 
-PICTURES = ("five-panel", "heat-map", "overlay", "mask", "contour")
+PICTURES = ("five-panel", "levels", "heat-map", "overlay", "mask", "contour")
 COLUMNS = ("image", "score", "decision", "threshold", "label", "error")
 _CURVE_POINTS = 2000
 _PIMO_LEVELS = 300
@@ -154,6 +156,18 @@ class ResultsFolder:
             return mask_picture(mask)
         if kind == "contour":
             return contour(found.pixels, mask)
+        verdict, score = verdict_of(decision), decision.score.image_score
+        if kind == "levels":
+            return level_panels(
+                found.pixels,
+                self._model.level_maps(decision.score),
+                level_scales(self._model),
+                anomaly_map,
+                self._scale,
+                title=name,
+                decision=verdict,
+                score=score,
+            )
         return five_panel(
             found.pixels,
             truth,
@@ -161,8 +175,8 @@ class ResultsFolder:
             mask,
             self._scale,
             title=name,
-            decision=verdict_of(decision),
-            score=decision.score.image_score,
+            decision=verdict,
+            score=score,
         )
 
     def finish(
@@ -228,6 +242,21 @@ def colour_scale(model: Model) -> ColourScale:
     return ColourScale.from_normal(
         median=model.calibration.pixel_threshold(0.5), threshold=model.pixel_threshold()
     )
+
+
+def level_scales(model: Model) -> dict[str, ColourScale]:
+    """Colour scale of every level's map: the model's, by the level's share of the dimensions.
+
+    Of the squared distance of normal parts each level takes about its share of the dimensions.
+    Chebyshev bounds lie between 0 and 1 at every level and need no share.
+    """
+    scale, dims = colour_scale(model), model.moments.pyramid.dims
+    shared = model.settings.score in WITH_DISTANCE
+    return {
+        name: ColourScale(*(v * factor for v in (scale.low, scale.threshold, scale.high)))
+        for name, own in zip(model.level_names, dims, strict=True)
+        for factor in [math.sqrt(own / sum(dims)) if shared else 1.0]
+    }
 
 
 def picture_name(name: str) -> str:
@@ -325,8 +354,8 @@ def threshold_text(threshold: Threshold) -> str:
         return (
             f"{threshold.value:.4g}, from {threshold.images} images: too few for "
             f"{threshold.false_alarm_rate:.2%} false alarms, which need "
-            f"{threshold.images_needed}. Fallback: mean + std * sqrt((1-a)/a), a careful bound "
-            "that misses more defects."
+            f"{threshold.images_needed}; fallback: mean + std * sqrt((1-a)/a), a careful bound "
+            "that misses more defects"
         )
     return (
         f"{threshold.value:.4g}, for at most {threshold.false_alarm_rate:.2%} false alarms; "

@@ -45,17 +45,15 @@ KERNEL = 7
 WAVELENGTH = 4.0
 """Of every Gabor filter, in pixels of the image it runs on."""
 ENVELOPE = 2.0
-"""Standard deviation of the Gabor envelope across the stripes, pixels."""
-ASPECT = 0.6
-"""Envelope across the stripes, divided by the envelope along them."""
+"""Standard deviation of the round Gabor envelope, pixels."""
 ORIENTATIONS = 8
 """Of first-order filters on brightness."""
 COLOUR_ORIENTATIONS = 4
 """Of first-order filters on red-green and on blue-yellow each."""
 SECOND_ORIENTATIONS = 4
 
-MODULUS_FLOOR = 1e-2
-"""Added to the modulus in quadrature: contrast far below 1 % is noise."""
+MODULUS_FLOOR = 1 / 255
+"""Added to the modulus in quadrature: one grey level of 8 bits, below which all is noise."""
 MODULUS_GAIN = 5.0
 COLOUR_GAIN = 20.0
 """Gains bring the standard deviation of the features to the order of 0.3 to 1, that of ImageNet
@@ -129,10 +127,8 @@ def gabor_pairs(orientations: int) -> tuple[Float64Array, Float64Array]:
     for k, row, column in np.ndindex(shape):
         angle = math.pi * k / orientations
         x, y = column - middle, row - middle
-        across = x * math.cos(angle) + y * math.sin(angle)
-        along = y * math.cos(angle) - x * math.sin(angle)
-        envelope = math.exp(-(across**2 + (ASPECT * along) ** 2) / (2 * ENVELOPE**2))
-        phase = 2 * math.pi * across / WAVELENGTH
+        envelope = math.exp(-(x**2 + y**2) / (2 * ENVELOPE**2))
+        phase = 2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / WAVELENGTH
         even[k, row, column] = envelope * math.cos(phase)
         odd[k, row, column] = envelope * math.sin(phase)
     even -= even.mean(axis=(1, 2), keepdims=True)

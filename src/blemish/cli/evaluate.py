@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from blemish.arrays import BoolArray
-from blemish.cli.options import PATH, data_options, quiet_option, rate_options, report_failures
+from blemish.cli.options import (
+    PATH,
+    data_options,
+    pictures_option,
+    quiet_option,
+    rate_options,
+    report_failures,
+)
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import Sample, read_dataset
 from blemish.evaluation import evaluate as evaluate_model
@@ -22,6 +29,7 @@ from blemish.results import ResultsFolder, evaluation_lines, model_facts
 @click.argument("data", type=PATH)
 @click.option("--out", "-o", type=PATH, help="Folder for results.csv, pictures and report.html.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@pictures_option
 @data_options
 @rate_options
 @quiet_option
@@ -30,6 +38,7 @@ def evaluate(
     model: Path,
     data: Path,
     out: Path | None,
+    pictures: tuple[str, ...],
     as_json: bool,
     layout: str | None,
     category: str | None,
@@ -50,7 +59,11 @@ def evaluate(
     folder = None
     if out is not None:
         folder = ResultsFolder(
-            out, loaded, title=model.stem, threshold=loaded.threshold(false_alarm_rate)
+            out,
+            loaded,
+            title=model.stem,
+            threshold=loaded.threshold(false_alarm_rate),
+            pictures=pictures,
         )
     failed: list[str] = []
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.options import PATH, quiet_option, rate_options, report_failures
+from blemish.cli.options import PATH, pictures_option, quiet_option, rate_options, report_failures
 from blemish.cli.progress import ProgressBar
 from blemish.errors import DatasetError
 from blemish.images import list_images
 from blemish.inspection import inspect_images
 from blemish.model import load_model
-from blemish.results import COLUMNS, PICTURES, ResultsFolder, csv_line, model_facts, record_of
+from blemish.results import COLUMNS, ResultsFolder, csv_line, model_facts, record_of
 
 ANOMALOUS_STATUS = 3
 
@@ -23,12 +23,7 @@ ANOMALOUS_STATUS = 3
 @click.argument("model", type=PATH)
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @click.option("--out", "-o", type=PATH, help="Folder for results.csv, pictures and report.html.")
-@click.option(
-    "--pictures",
-    default="five-panel",
-    show_default=True,
-    help=f"With --out: kinds to write, of {', '.join(PICTURES)}; or none.",
-)
+@pictures_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per image, a line each.")
 @click.option("--csv", "as_csv", is_flag=True, help="CSV instead of a table for people.")
 @click.option(
@@ -41,7 +36,7 @@ def inspect(
     model: Path,
     images: tuple[Path, ...],
     out: Path | None,
-    pictures: str,
+    pictures: tuple[str, ...],
     as_json: bool,
     as_csv: bool,
     exit_code: bool,
@@ -61,8 +56,9 @@ def inspect(
     threshold = loaded.threshold(false_alarm_rate)
     folder = None
     if out is not None:
-        kinds = [] if pictures == "none" else pictures.split(",")
-        folder = ResultsFolder(out, loaded, title=model.stem, threshold=threshold, pictures=kinds)
+        folder = ResultsFolder(
+            out, loaded, title=model.stem, threshold=threshold, pictures=pictures
+        )
     say = _printer(as_json=as_json, as_csv=as_csv, quiet=quiet or out is not None)
     errors: list[str] = []
     anomalous = 0

@@ -63,6 +63,8 @@ class Commands(click.Group):
                 "The memory of this machine did not suffice. Use fewer dimensions or a smaller "
                 "size."
             ) from error
+        except BrokenPipeError:
+            raise  # the reader has seen enough: click ends quietly
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(f"{where}{error.strerror or error}.") from error

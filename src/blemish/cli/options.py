@@ -48,6 +48,21 @@ class Numbers(click.ParamType[Any]):
         return numbers
 
 
+class Words(click.ParamType[Any]):
+    """Words with commas between them; "none" is no word."""
+
+    name = "words"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Text to words."""
+        if isinstance(value, tuple):
+            return value
+        words = tuple(word.strip() for word in str(value).split(",") if word.strip())
+        return () if words == ("none",) else words
+
+
 class Seeds(click.ParamType[Any]):
     """Seeds as 0-2 or 0,1,5."""
 
@@ -83,6 +98,17 @@ def data_options(command: F) -> F:
 def quiet_option(command: F) -> F:
     """--quiet."""
     return click.option("--quiet", "-q", is_flag=True, help="No progress bars and notes.")(command)
+
+
+def pictures_option(command: F) -> F:
+    """Kinds of pictures to write."""
+    return click.option(
+        "--pictures",
+        type=Words(),
+        default="five-panel",
+        show_default=True,
+        help="With --out: kinds of five-panel, levels, heat-map, overlay, mask, contour; or none.",
+    )(command)
 
 
 def rate_options(command: F) -> F:

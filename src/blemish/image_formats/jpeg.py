@@ -11,7 +11,7 @@ import struct
 from PIL.JpegImagePlugin import JpegImageFile
 
 from blemish.errors import ImageError
-from blemish.image_formats.ifd import exif_orientation
+from blemish.image_formats.exif import exif_orientation
 from blemish.image_formats.pixels import COPY_AGAIN, Header, Pixels, decode_with_pillow
 
 SIGNATURE = b"\xff\xd8\xff"

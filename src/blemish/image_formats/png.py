@@ -11,7 +11,7 @@ import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
 from blemish.errors import ImageError
-from blemish.image_formats.ifd import exif_orientation
+from blemish.image_formats.exif import exif_orientation
 from blemish.image_formats.pixels import (
     COPY_AGAIN,
     Header,

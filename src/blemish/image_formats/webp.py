@@ -7,7 +7,7 @@ import struct
 from PIL.WebPImagePlugin import WebPImageFile
 
 from blemish.errors import ImageError
-from blemish.image_formats.ifd import exif_orientation
+from blemish.image_formats.exif import exif_orientation
 from blemish.image_formats.pixels import COPY_AGAIN, Header, Pixels, decode_with_pillow
 
 SIGNATURE = b"RIFF"

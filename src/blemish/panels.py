@@ -1,9 +1,12 @@
-"""The five panels in which results of the hybrid method are shown, with names and a legend.
+"""Pictures side by side, with names, decision and legend: one result at a glance.
 
-Image, ground truth, heat map, predicted mask, segmentation contour.
+The five panels in which results of the hybrid method are shown (image, ground truth, heat map,
+predicted mask, segmentation contour), and the levels (which scale is anomalous).
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -73,10 +76,65 @@ def five_panel(
         ("predicted mask", mask_picture(predicted_mask)),
         ("segmentation contour", _large_contour(picture, predicted_mask, size)),
     ]
+    return _row(panels, size, scale, title=title, decision=decision, score=score)
+
+
+def level_panels(
+    image: UInt8Array | FloatArray,
+    level_maps: Mapping[str, FloatArray],
+    scales: Mapping[str, ColourScale],
+    anomaly_map: FloatArray,
+    scale: ColourScale,
+    *,
+    title: str = "",
+    decision: str | None = None,
+    score: float | None = None,
+    panel_height: int = 256,
+) -> UInt8Array:
+    """Draw the image, the heat map, and the map of every level: which scale is anomalous.
+
+    Parameters
+    ----------
+    image : uint8 (H, W, 3), or float (H, W, 3) in 0..1
+    level_maps : dict of str to float (H, W)
+        Per layer, coarse to fine.
+    scales : dict of str to ColourScale
+        Of the same layers.
+    anomaly_map : float (H, W)
+    scale : ColourScale
+        Of the anomaly map; shown in the legend.
+    title, decision, score, panel_height
+        As in `five_panel`.
+
+    Returns
+    -------
+    uint8 (H', W', 3)
+    """
+    picture = displayable(image)
+    height, width = picture.shape[:2]
+    size = (panel_height, max(48, round(width * panel_height / height)))
+    panels: list[tuple[str, UInt8Array | None]] = [
+        ("image", picture),
+        ("all levels", heat_map(anomaly_map, scale)),
+    ]
+    panels += [(name, heat_map(found, scales[name])) for name, found in level_maps.items()]
+    return _row(panels, size, scale, title=title, decision=decision, score=score)
+
+
+def _row(
+    panels: Sequence[tuple[str, UInt8Array | None]],
+    size: tuple[int, int],
+    scale: ColourScale,
+    *,
+    title: str,
+    decision: str | None,
+    score: float | None,
+) -> UInt8Array:
+    """Pictures side by side under a heading, above the legend."""
     label_font = ImageFont.load_default(13)
     step = max(size[1], *(int(label_font.getlength(name)) for name, _ in panels)) + _GAP
-    wide = max(2 * _MARGIN + 5 * step - _GAP, 640)
-    canvas = Image.new("RGB", (wide, _HEADER + _LABELS + panel_height + _LEGEND + _MARGIN), _PAPER)
+    wide = max(2 * _MARGIN + len(panels) * step - _GAP, 640)
+    canvas = Image.new("RGB", (wide, _HEADER + _LABELS + size[0] + _LEGEND + _MARGIN), _PAPER)
     draw = ImageDraw.Draw(canvas)
     _draw_header(draw, wide, title, decision, score)
     for index, (name, panel) in enumerate(panels):
@@ -86,7 +144,7 @@ def five_panel(
             _draw_missing(draw, left, top, size)
         else:
             canvas.paste(Image.fromarray(resized(panel, size)), (left, top))
-    _draw_legend(canvas, _HEADER + _LABELS + panel_height + 14, scale)
+    _draw_legend(canvas, _HEADER + _LABELS + size[0] + 14, scale)
     return np.asarray(canvas, dtype=np.uint8)
 
 
