@@ -174,7 +174,11 @@ def choose_embedding(
     else:
         kept = _per_layer(dims, channels)
     if reduction in ("random", "stratified", "none"):
-        picks = [np.sort(generator.permutation(c)[:d]) for c, d in zip(channels, kept, strict=True)]
+        silent = constant or [np.zeros(c, dtype=bool) for c in channels]
+        picks = [
+            np.sort(_last(generator.permutation(c), mask)[:d])
+            for c, d, mask in zip(channels, kept, silent, strict=True)
+        ]
         return Embedding(tuple(picks), (None,) * len(channels), layer_sums)
     if reduction == "pca":
         if covariances is None:
