@@ -8,7 +8,7 @@ from blemish.engines.openvino import FeatureExtractor
 from blemish.errors import ImageError, InputError, NotFittedError, ResourceError
 from blemish.fitting import fit
 from blemish.maps import MapOperator, image_scores
-from blemish.plan import plan_fit
+from blemish.plan import gigabytes, plan_fit
 from blemish.scoring import SCORES
 from blemish.settings import FitSettings
 from blemish.spool import EmbeddingSpool
@@ -203,9 +203,32 @@ def test_a_fit_that_does_not_fit_into_memory_is_refused(model):
     with pytest.raises(ResourceError) as caught:
         plan.check(available=10**8)
     assert str(caught.value) == (
-        f"This fit needs about {plan.memory_bytes / 1e9:.1f} GB of memory, but 0.1 GB are free. "
+        f"This fit needs about {gigabytes(plan.memory_bytes)} of memory, but 100 MB are free. "
         "Use fewer dimensions (now 6), a smaller size, or one shared Gaussian."
     )
+
+
+def test_a_model_that_does_not_fit_on_the_disk_is_refused_before_the_work(
+    model, tmp_path, monkeypatch
+):
+    plan = plan_fit(model.moments.pyramid, 40, backbone=model.backbone)
+    plan.check_disk(tmp_path / "a.blemish")
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("blemish.plan.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(ResourceError) as caught:
+        plan.check_disk(tmp_path / "a.blemish")
+    assert str(caught.value) == (
+        f"The model will take about {gigabytes(plan.file_bytes)}, but {tmp_path} has 0 MB free. "
+        "Make room, or name another place."
+    )
+
+
+def test_the_planned_file_size_is_about_the_real_one(model, tmp_path):
+    model.save(tmp_path / "a.blemish")
+    plan = plan_fit(model.moments.pyramid, 40, backbone=model.backbone)
+    header = 20_000  # JSON and calibration, which do not grow with the model
+    size = (tmp_path / "a.blemish").stat().st_size
+    assert plan.file_bytes <= size <= 1.1 * plan.file_bytes + header
 
 
 def test_progress_and_plan_are_reported():

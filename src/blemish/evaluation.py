@@ -139,6 +139,12 @@ def evaluate(
         No sample could be read.
     InputError
         A mask has another size than its image.
+
+    Examples
+    --------
+    >>> samples = read_dataset(Path("mvtec/bottle"), split="test")  # doctest: +SKIP
+    >>> evaluate(load_model("bottle.blemish"), samples).image_auroc  # doctest: +SKIP
+    0.9968
     """
     gathered = _Gathered(model)
     paths = [sample.image for sample in samples]

@@ -81,6 +81,20 @@ def fit(
         Too few or unusable images, settings that do not fit together.
     ResourceError
         The fit would not fit into memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(0).integers(100, 120, (24, 64, 64, 3), dtype=np.uint8)
+    >>> model = fit(list(noise[:20]), FitSettings(size=(64, 64), dims=8))
+    >>> model.count, model.size, model.threshold().method
+    (20, (64, 64), 'order-statistic')
+    >>> model.score(noise[20]).anomaly_map.shape
+    (64, 64)
+    >>> pierced = noise[20].copy()
+    >>> pierced[20:44, 20:44] = 0
+    >>> model.classify(noise[20]).is_anomalous, model.classify(pierced).is_anomalous
+    (False, True)
     """
     settings = settings or FitSettings()
     images = _image_list(images)

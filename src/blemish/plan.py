@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +59,28 @@ class FitPlan:
                 "smaller size, or one shared Gaussian."
             )
 
+    def check_disk(self, out: Path) -> None:
+        """Refuse a fit whose model would not fit beside `out`.
+
+        Raises
+        ------
+        ResourceError
+            The disk has not enough room.
+        """
+        free = shutil.disk_usage(out.parent).free
+        if self.file_bytes > free:
+            raise ResourceError(
+                f"The model will take about {gigabytes(self.file_bytes)}, but {out.parent} has "
+                f"{gigabytes(free)} free. Make room, or name another place."
+            )
+
     def __str__(self) -> str:
         """One line for people."""
         height, width = self.grid
         return (
             f"{self.images} images, {sum(self.dims)} dimensions at {height}x{width} positions: "
             f"about {gigabytes(self.memory_bytes)} of memory, a model of about "
-            f"{self.file_bytes / 1e6:.0f} MB"
+            f"{gigabytes(self.file_bytes)}"
         )
 
 
@@ -108,5 +124,11 @@ def available_memory() -> int:
 
 
 def gigabytes(count: int) -> str:
-    """Bytes for people, as "1.2 GB"."""
-    return f"{count / 1e9:.1f} GB"
+    """Bytes for people.
+
+    Examples
+    --------
+    >>> gigabytes(1_230_000_000), gigabytes(48_000_000)
+    ('1.2 GB', '48 MB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -16,6 +16,7 @@ from blemish.fitting import fit as fit_model
 from blemish.gaussian import SHRINKAGES
 from blemish.images import read_mask
 from blemish.maps import BLURS, UPSAMPLINGS
+from blemish.plan import FitPlan
 from blemish.results import threshold_text
 from blemish.scoring import SCORES
 from blemish.settings import PRESETS, FitSettings
@@ -131,12 +132,19 @@ def fit(
             weights=weights,
             ignore_mask=mask,
             progress=progress,
-            on_plan=None if quiet else lambda plan: click.echo(f"Plan: {plan}.", err=True),
+            on_plan=lambda plan: _show_plan(plan, out, quiet=quiet),
         )
     model.save(out)
     if not quiet:
         click.echo(f"Learned from {model.count} images, wrote {out}.")
         click.echo(f"Threshold {threshold_text(model.threshold())}.")
+
+
+def _show_plan(plan: FitPlan, out: Path, *, quiet: bool) -> None:
+    """Say what the fit will take, before it starts; refuse it if the disk is too small."""
+    if not quiet:
+        click.echo(f"Plan: {plan}.", err=True)
+    plan.check_disk(out)
 
 
 def default_output(images: Path) -> Path:
