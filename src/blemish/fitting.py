@@ -86,7 +86,7 @@ def fit(
     --------
     >>> import numpy as np
     >>> noise = np.random.default_rng(0).integers(100, 120, (24, 64, 64, 3), dtype=np.uint8)
-    >>> model = fit(list(noise[:20]), FitSettings(size=(64, 64), dims=8))
+    >>> model = fit(list(noise[:20]), FitSettings(size=(64, 64), dims=(6, 6, 6)))
     >>> model.count, model.size, model.threshold().method
     (20, (64, 64), 'order-statistic')
     >>> model.score(noise[20]).anomaly_map.shape
