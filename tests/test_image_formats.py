@@ -1,11 +1,16 @@
 """Pixels of every kind of file, against what was written; and damage of every kind."""
 
+import io
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -43,6 +48,12 @@ def on_black(rgba, opaque):
     return np.floor(light + 0.5).astype(rgba.dtype)
 
 
+def big_tiff(array, **options):
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, array, bigtiff=True, photometric="rgb", metadata=None, **options)
+    return stream.getvalue()
+
+
 EXACT = {
     "PNG gray": (png_bytes(RGB[..., 0]), RGB[..., 0], 255),
     "PNG RGB": (png_bytes(RGB), RGB, 255),
@@ -75,6 +86,16 @@ EXACT = {
     "TIFF premultiplied alpha": (tiff_bytes(RGBA, tags={338: [1]}), RGBA[..., :3], 255),
     "TIFF unspecified channel": (tiff_bytes(RGBA, tags={338: [0]}), RGBA[..., :3], 255),
     "TIFF fax": (pillow_bytes(BITS, "TIFF", compression="group4"), BITS * np.uint8(255), 255),
+    "TIFF 1-bit": (pillow_bytes(BITS, "TIFF"), BITS * np.uint8(255), 255),
+    "TIFF 1-bit white is 0": (
+        tiff_bytes(
+            BITS.view(np.uint8), data=np.packbits(BITS, 1).tobytes(), tags={258: [1], 262: [0]}
+        ),
+        ~BITS * np.uint8(255),
+        255,
+    ),
+    "TIFF big": (big_tiff(DEEP), DEEP, 65535),
+    "TIFF big, big-endian": (big_tiff(DEEP, byteorder=">"), DEEP, 65535),
     "TIFF palette": (pillow_bytes(INDEXED, "TIFF"), np.asarray(INDEXED.convert("RGB")), 255),
 }
 
@@ -108,31 +129,59 @@ def test_compressed_tiffs_give_back_exactly_what_was_written(array, compression,
     np.testing.assert_array_equal(tiff.decode(content).samples, array)
 
 
-def test_the_float_predictor_is_undone():
-    array = DEEP.astype(np.float32)
-    options = [cv2.IMWRITE_TIFF_COMPRESSION, 5, cv2.IMWRITE_TIFF_PREDICTOR, 3]
-    np.testing.assert_array_equal(tiff.decode(opencv_bytes(array, ".tif", *options)).samples, array)
+def lzw(plain):
+    """Compress bytes by libtiff, as a gray image of one row."""
+    row = np.frombuffer(plain, np.uint8)[None]
+    content = pillow_bytes(row, "TIFF", compression="tiff_lzw")
+    with Image.open(io.BytesIO(content)) as image:
+        (start,), (size,) = image.tag_v2[273], image.tag_v2[279]
+    return content[start : start + size]
 
 
-def test_separate_planes_and_tiles_are_put_in_place():
-    planes = DEEP.transpose(2, 0, 1)
-    size = planes[0].nbytes
-    separate = tiff_bytes(
-        DEEP,
-        data=planes.tobytes(),
-        tags={284: [2], 273: [8, 8 + size, 8 + 2 * size], 279: [size] * 3},
-    )
-    np.testing.assert_array_equal(tiff.decode(separate).samples, DEEP)
+COMPRESSORS = {1: bytes, 5: lzw, 8: zlib.compress}
 
+
+def in_blocks(blocks, tags, compression, predictor, order):
+    """A TIFF of DEEP from its strips or tiles (rows, columns, channels)."""
+    data, places, sizes = b"", [], []
+    for block in blocks:
+        stored = block.copy()
+        if predictor == 2:
+            stored[:, 1:] -= block[:, :-1]
+        packed = COMPRESSORS[compression](stored.astype(stored.dtype.newbyteorder(order)).tobytes())
+        places.append(8 + len(data))
+        sizes.append(len(packed))
+        data += packed
+    place, size = (324, 325) if 322 in tags else (273, 279)
+    tags = {259: [compression], 317: [predictor], place: places, size: sizes, **tags}
+    return tiff_bytes(DEEP, data=data, order=order, tags=tags)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("compression", COMPRESSORS)
+def test_separate_planes_and_strips_and_tiles_are_put_in_place(compression, predictor, order):
+    how = compression, predictor, order
+    strips = [DEEP[top : top + 5] for top in (0, 5, 10)]
+    planes = [strip[..., channel : channel + 1] for channel in range(3) for strip in strips]
     padded = np.pad(DEEP, ((0, 3), (0, 11), (0, 0)), mode="edge")  # one row of two 16x16 tiles
-    data = padded[:, :16].tobytes() + padded[:, 16:].tobytes()
-    half = len(data) // 2
-    tiled = tiff_bytes(
-        DEEP,
-        data=data,
-        tags={322: [16], 323: [16], 324: [8, 8 + half], 325: [half, half]},
-    )
-    np.testing.assert_array_equal(tiff.decode(tiled).samples, DEEP)
+    tiles = [padded[:, :16], padded[:, 16:]]
+    for content in (
+        in_blocks(strips, {278: [5]}, *how),
+        in_blocks(planes, {278: [5], 284: [2]}, *how),
+        in_blocks(tiles, {322: [16], 323: [16]}, *how),
+    ):
+        np.testing.assert_array_equal(tiff.decode(content).samples, DEEP)
+
+
+def test_a_strip_is_not_inflated_beyond_the_image():
+    data = zlib.compress(RGB.tobytes() + bytes(20_000_000))
+    content = tiff_bytes(RGB, data=data, tags={259: [8]})
+    tiff.decode(content)
+    tracemalloc.start()
+    np.testing.assert_array_equal(tiff.decode(content).samples, RGB)
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
 
 
 def test_packed_12_bit_samples_are_unpacked_and_rows_start_on_whole_bytes():
@@ -141,6 +190,17 @@ def test_packed_12_bit_samples_are_unpacked_and_rows_start_on_whole_bytes():
     pixels = tiff.decode(tiff_bytes(GRAY12, data=data, tags={258: [12]}))
     np.testing.assert_array_equal(pixels.samples, GRAY12)
     assert pixels.white == 4095
+
+
+def test_packed_4_bit_palette_indices_are_unpacked():
+    index = np.asarray(INDEXED)
+    palette = np.asarray(INDEXED.getpalette("RGB"))[: 3 * 16].reshape(16, 3)
+    nibbles = np.pad(index, ((0, 0), (0, 1)))
+    data = (nibbles[:, ::2] << 4 | nibbles[:, 1::2]).tobytes()
+    tags = {258: [4], 262: [3], 320: (palette.T.ravel() * 257).tolist()}
+    np.testing.assert_array_equal(
+        tiff.decode(tiff_bytes(index, data=data, tags=tags)).samples, palette[index]
+    )
 
 
 def test_cmyk_is_shown_as_pillow_shows_it():
@@ -220,14 +280,25 @@ def test_damaged_or_senseless_exif_data_count_as_none():
         assert exif_orientation(exif) == 1
 
 
-def two_pages(second_subfile):
-    first = tiff_bytes(RGB)
+def with_page(first, second, link=None):
+    """`first` with a second directory that has the tags `second`, or with any `link` to one."""
     start = struct.unpack_from("<I", first, 4)[0]
     pointer = start + 2 + 12 * struct.unpack_from("<H", first, start)[0]
-    values = {254: [second_subfile], 256: [1], 257: [1]}
-    content = bytearray(first + tag_directory(values, len(first)))
-    struct.pack_into("<I", content, pointer, len(first))
+    content = bytearray(first + tag_directory(second, len(first)))
+    struct.pack_into("<I", content, pointer, len(first) if link is None else link)
     return bytes(content)
+
+
+def two_pages(second_subfile):
+    return with_page(tiff_bytes(RGB), {254: [second_subfile], 256: [1], 257: [1]})
+
+
+def many_pages(count):
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for _ in range(count):
+            writer.write(RGB[:1, :1, 0], photometric="minisblack", metadata=None)
+    return stream.getvalue()
 
 
 def test_a_preview_beside_the_image_does_not_count_as_a_page():
@@ -236,6 +307,7 @@ def test_a_preview_beside_the_image_does_not_count_as_a_page():
 
 FRAMES = [Image.fromarray(RGB), Image.fromarray(SMOOTH)]
 SAVE_FRAME = "Save the frame you mean as its own file."
+SAVE_PAGE = "Save the page you mean as its own file."
 SAVE_AS = "Save it as PNG, or as gray or RGB TIFF without compression, with LZW or with deflate."
 JPEG_TIFF = pillow_bytes(SMOOTH, "TIFF", compression="jpeg")
 DAMAGED = {
@@ -247,9 +319,62 @@ DAMAGED = {
         pillow_bytes(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
         f"it must hold one image, but is an animation. {SAVE_FRAME}",
     ),
-    "pages": (
-        two_pages(0),
-        "it must hold one image, but has 2 pages. Save the page you mean as its own file.",
+    "pages": (two_pages(0), f"it must hold one image, but has 2 pages. {SAVE_PAGE}"),
+    "many pages": (
+        many_pages(150),
+        f"it must hold one image, but has 99 or more pages. {SAVE_PAGE}",
+    ),
+    "previews only": (
+        tiff_bytes(RGB, tags={254: [1]}),
+        f"it must hold one image, but has 0 pages. {SAVE_PAGE}",
+    ),
+    "a second page cut off": (
+        with_page(tiff_bytes(RGB), {}, link=5000),
+        "its list of pages must end inside the file, but goes on at byte 5000 of "
+        f"{len(tiff_bytes(RGB)) + 6}. {COPY}",
+    ),
+    "a list of pages without end": (
+        with_page(tiff_bytes(RGB), {}, link=8 + RGB.size + 1),
+        f"it must hold one image, but has 99 or more pages. {SAVE_PAGE}",
+    ),
+    "a tag outside": (
+        tiff_bytes(RGB)[:-4],
+        f"its 10 tags must be whole and lie inside the file, but only 9 do. {COPY}",
+    ),
+    "float predictor": (
+        tiff_bytes(DEEP.astype(np.float32), tags={317: [3]}),
+        "its kind of TIFF must be supported, but predictor 3 with 32-bit samples is not. "
+        f"{SAVE_AS}",
+    ),
+    "float white is 0": (
+        tiff_bytes(DEEP[..., 0].astype(np.float32), tags={262: [0]}),
+        "its kind of TIFF must be supported, but photometric interpretation 0 of samples without "
+        f"a white is not. {SAVE_AS}",
+    ),
+    "bits in reverse": (
+        tiff_bytes(
+            BITS.view(np.uint8), data=np.packbits(BITS, 1).tobytes(), tags={258: [1], 266: [2]}
+        ),
+        f"its kind of TIFF must be supported, but fill order 2 is not. {SAVE_AS}",
+    ),
+    "volume": (
+        tiff_bytes(RGB, tags={32997: [2]}),
+        "its kind of TIFF must be supported, but planar configuration 1 with 2 layers is not. "
+        f"{SAVE_AS}",
+    ),
+    "beyond white": (
+        tiff_bytes(DEEP[..., 0] | 4096, tags={262: [0], 281: [4095]}),
+        "its samples must not exceed the maximum it declares, 4095, but reach "
+        f"{(DEEP[..., 0] | 4096).max()}. {COPY}",
+    ),
+    "endless tiles": (
+        tiff_bytes(RGB, tags={322: [1 << 20], 323: [1 << 20], 324: [8], 325: [1]}),
+        f"its tiles must have at most 16777216 pixels, but have 1048576x1048576. {COPY}",
+    ),
+    "a directory cut off": (
+        tiff_bytes(RGB)[:850],
+        "its tags and pixels must be readable, but the decoder says: corrupted IFD structure. "
+        f"{COPY}",
     ),
     "JPEG in TIFF": (
         JPEG_TIFF,
@@ -379,6 +504,27 @@ def test_damaged_bytes_give_an_image_error_or_an_image_of_the_declared_size(name
 
     law()
     assert capfd.readouterr() == ("", "")
+
+
+def test_only_tiffs_load_tifffile_and_damage_is_not_logged_to_the_terminal(tmp_path):
+    (tmp_path / "image.png").write_bytes(png_bytes(RGB))
+    (tmp_path / "image.tif").write_bytes(tiff_bytes(RGB)[:-4])
+    program = """
+import sys
+from pathlib import Path
+from blemish.errors import ImageError
+from blemish.images import read_image
+read_image(Path("image.png"))
+assert "tifffile" not in sys.modules
+try:
+    read_image(Path("image.tif"))
+except ImageError:
+    assert "tifffile" in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_too_few_compressed_png_pixels_are_an_error():

@@ -157,7 +157,7 @@ def choose_embedding(
     Examples
     --------
     >>> choose_embedding([4, 8], dims=3, seed=0).dims
-    (0, 3)
+    (1, 2)
     >>> choose_embedding([4, 8], reduction="stratified", dims=6).dims
     (2, 4)
     """

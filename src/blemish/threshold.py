@@ -126,8 +126,8 @@ def tail_bound(scores: FloatArray, false_alarm_rate: float) -> float:
 
     Examples
     --------
-    >>> tail_bound(np.array([9.0, 11.0]), 0.5)
-    11.414213562373096
+    >>> round(tail_bound(np.array([9.0, 11.0]), 0.5), 6)
+    11.414214
     """
     std = float(np.std(scores, ddof=1))
     bound = float(np.mean(scores)) + std * math.sqrt((1 - false_alarm_rate) / false_alarm_rate)

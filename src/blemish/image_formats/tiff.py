@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_FILL_ORDER, _STRIP_SIZES, _MAX_SAMPLE, _T4_OPTIONS, _T6_OPTIONS = 266, 279, 281, 292, 293
-_ORIENTATION, _PALETTE, _TILE_SIZES = 274, 320, 325
+_PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _MAX_SAMPLE = 262, 266, 274, 281
+_STRIP_SIZES, _T4_OPTIONS, _T6_OPTIONS, _PALETTE, _TILE_SIZES = 279, 292, 293, 320, 325
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED, _CMYK = 0, 1, 2, 3, 5
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _INDEXED: 1, _CMYK: 4}
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
@@ -87,12 +87,13 @@ def _main_page(content: bytes) -> Iterator[tifffile.TiffPage]:
         with tifffile.TiffFile(io.BytesIO(content)) as source:
             directories = list(itertools.islice(source.pages, _MOST_DIRECTORIES))
             pages = [page for page in directories if not page.subfiletype & 0b101]
-            _check_directories(directories, source.tiff, content)
             if len(pages) != 1:
+                more = " or more" if len(directories) == _MOST_DIRECTORIES else ""
                 raise ImageError(
-                    f"it must hold one image, but has {len(pages)} pages. "
+                    f"it must hold one image, but has {len(pages)}{more} pages. "
                     "Save the page you mean as its own file."
                 )
+            _check_directories(directories, source.tiff, content)
             yield pages[0]
     except ImageError:
         raise
@@ -127,35 +128,37 @@ def _check_directories(
 def _check_kind(page: tifffile.TiffPage) -> None:
     """Refuse what is not supported and say what it is."""
     bits, kind, channels = page.bitspersample, page.sampleformat, page.samplesperpixel
-    colours = _COLOURS.get(page.photometric, 0)
-    is_fax = page.compression in FAX
+    photometric, is_fax = page.tags.valueof(_PHOTOMETRIC), page.compression in FAX
+    colours = _COLOURS.get(photometric, 0)
     what = ""
     if not colours or channels not in (colours, colours + (colours < 4)):
-        what = f"photometric interpretation {int(page.photometric)} with {channels} channels"
+        what = f"photometric interpretation {photometric} with {channels} channels"
     elif page.compression not in NONE + FAX + LZW + DEFLATE + PACKBITS:
-        what = f"compression {int(page.compression)}"
+        what = f"compression {page.compression}"
     elif isinstance(bits, tuple) or isinstance(kind, tuple):
         what = "channels of different depths"
     elif bits not in _BITS.get(kind, ()) or (is_fax and bits != 1):
-        what = f"{bits}-bit samples of format {int(kind)}"
+        what = f"{bits}-bit samples of format {kind}"
+    elif photometric in (_WHITE_IS_ZERO, _CMYK) and _white(page) is None:
+        what = f"photometric interpretation {photometric} of samples without a white"
     elif page.predictor not in ((1, 2) if bits % 8 == 0 else (1,)):
-        what = f"predictor {int(page.predictor)} with {bits}-bit samples"
+        what = f"predictor {page.predictor} with {bits}-bit samples"
     elif page.fillorder != 1 and not is_fax:
-        what = f"fill order {int(page.fillorder)}"
-    elif page.imagedepth != 1:
-        what = f"a volume of {page.imagedepth} images"
+        what = f"fill order {page.fillorder}"
+    elif page.imagedepth != 1 or page.planarconfig not in (1, 2):
+        what = f"planar configuration {page.planarconfig} with {page.imagedepth} layers"
     if what:
         raise ImageError(f"its kind of TIFF must be supported, but {what} is not. {_SAVE_AS}")
 
 
 def _read_samples(page: tifffile.TiffPage, content: bytes) -> Samples:
     """All samples (H, W, channels), before any meaning is given to them."""
-    _check_blocks(page)
+    _check_blocks(page, len(content))
     fax = {tag: page.tags.valueof(tag) for tag in (_FILL_ORDER, _T4_OPTIONS, _T6_OPTIONS)}
     fax = {tag: value for tag, value in fax.items() if value is not None}
     compression, page.compression = page.compression, 1  # tifffile gets the plain bytes
     bits = page.bitspersample
-    samples = np.empty(page.shaped, page.dtype)
+    samples = np.empty(page.shaped, np.uint8 if bits == 1 else page.dtype)
     for number, (start, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
         _, (plane, _, top, left, _), (_, rows, columns, depth) = page.decode(None, number)
         data = content[start : start + size]
@@ -163,20 +166,26 @@ def _read_samples(page: tifffile.TiffPage, content: bytes) -> Samples:
         if bits % 8:
             block = _unpack(plain, (rows, columns, depth), bits)
         else:
-            block = page.decode(plain, number)[0][0]
+            block = np.asarray(page.decode(plain, number)[0])[0]
         place = samples[plane, 0, top : top + rows, left : left + columns]
         place[...] = block[: place.shape[0], : place.shape[1]]
     return samples[0, 0] if len(samples) == 1 else np.moveaxis(samples[:, 0, ..., 0], 0, -1)
 
 
-def _check_blocks(page: tifffile.TiffPage) -> None:
-    """Refuse a wrong number of strips or tiles, and tiles larger than any writer's."""
+def _check_blocks(page: tifffile.TiffPage, length: int) -> None:
+    """Refuse a wrong number of strips or tiles, absurdly large ones, and those outside the file."""
     count = int(np.prod(page.chunked))
     sizes = page.tags.valueof(_TILE_SIZES if page.is_tiled else _STRIP_SIZES, ())
     if not len(page.dataoffsets) == len(sizes) == count:
         raise ImageError(
             f"it must list {count} strips or tiles, but lists {len(page.dataoffsets)} places and "
             f"{len(sizes)} sizes. {COPY_AGAIN}"
+        )
+    end = max(start + size for start, size in zip(page.dataoffsets, sizes, strict=True))
+    if end > length:
+        raise ImageError(
+            f"its pixels must lie inside the file, but they end at byte {end} of {length}. "
+            f"{COPY_AGAIN}"
         )
     largest = max(page.imagelength * page.imagewidth, _LARGEST_SMALL_TILE)
     if page.is_tiled and page.tilelength * page.tilewidth > largest:
@@ -191,10 +200,8 @@ def _unpack(plain: bytes, shape: tuple[int, int, int], bits: int) -> Samples:
     rows, columns, depth = shape
     packed = np.frombuffer(plain, np.uint8).reshape(rows, -1)
     unpacked = np.unpackbits(packed, axis=1)[:, : columns * depth * bits]
-    weights = 1 << np.arange(bits - 1, -1, -1)
-    samples: Samples = (unpacked.reshape(*shape, bits) * weights.astype(np.uint16)).sum(
-        -1, dtype=np.uint16
-    )
+    weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.uint16)
+    samples: Samples = (unpacked.reshape(*shape, bits) * weights).sum(-1, dtype=np.uint16)
     return samples
 
 
@@ -205,16 +212,15 @@ def _interpret(samples: Samples, page: tifffile.TiffPage) -> Pixels:
     colour, white = samples[..., :colours], _white(page)
     if photometric == _INDEXED:
         return Pixels(_look_up(colour[..., 0], page), 255)
-    if photometric in (_WHITE_IS_ZERO, _CMYK):
-        if white is None or colour.max() > white:
+    if white is not None and photometric in (_WHITE_IS_ZERO, _CMYK):
+        if colour.max() > white:
             raise ImageError(
                 f"its samples must not exceed the maximum it declares, {white}, but reach "
                 f"{colour.max()}. {COPY_AGAIN}"
             )
-        colour = samples.dtype.type(white) - colour
-    if photometric == _CMYK:  # now light that ink leaves
-        light = colour / float(white or 1)
-        colour = np.rint(light[..., :3] * light[..., 3:] * (white or 1)).astype(samples.dtype)
+        colour = samples.dtype.type(white) - colour  # light, where there was ink
+        if photometric == _CMYK:
+            colour = np.rint(colour[..., :3] * (colour[..., 3:] / white)).astype(samples.dtype)
     if samples.shape[-1] > colours and page.extrasamples[:1] == (_STRAIGHT_ALPHA,):
         opaque = 1 if white is None else (1 << bits) - 1
         colour = over_black(colour, samples[..., colours], opaque)

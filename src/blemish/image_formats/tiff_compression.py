@@ -22,6 +22,7 @@ from blemish.image_formats.pixels import COPY_AGAIN, Samples
 NONE, FAX, LZW, DEFLATE, PACKBITS = (1,), (2, 3, 4), (5,), (8, 32946), (32773,)
 
 _LOCK = threading.Lock()
+_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, 5
 
 
 def decompress(
@@ -78,9 +79,9 @@ def _through_opencv(data: bytes, rows: int, columns: int, extra: Mapping[int, in
     file = b"".join([head, padded, struct.pack("<H", len(tags)), entries, bytes(4)])
     decoded = None
     with _LOCK, contextlib.suppress(cv2.error):
-        level = cv2.utils.logging.setLogLevel(0)  # one for all threads
+        level = _set_log_level(0)  # one for all threads
         try:
             decoded = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            _set_log_level(level)
     return np.empty((0, 0), np.uint8) if decoded is None else decoded
