@@ -414,8 +414,14 @@ def test_images_of_the_same_name_keep_apart(product):
     named, others = find_images([product / "test/good", product / "train/good"])
     names = [name for _, name in named]
     assert len(set(names)) == len(names) == 28
+    assert names[0] == "test/good/000.png"
+    assert names[-1] == "train/good/023.png"
     assert others == 0
-    assert all(".." not in name for name in names)
+
+
+def test_an_image_given_twice_is_one(product):
+    named, _ = find_images([product / "test/good", product / "test/good/000.png"])
+    assert [name for _, name in named] == ["000.png", "001.png", "002.png", "003.png"]
 
 
 def test_demo_works_and_can_be_run_again(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def find_images(places: Sequence[Path]) -> tuple[list[tuple[Path, str]], int]:
     """Images of files and folders with the names to show, and the number of other files.
 
     A file keeps its name, an image in a folder its path below the folder; where two would be
-    called the same, all are called by their whole path.
+    called the same, all are called by their path below the folder common to all. An image given
+    twice is one.
     """
     found: list[tuple[Path, str]] = []
     others = 0
@@ -111,9 +113,18 @@ def find_images(places: Sequence[Path]) -> tuple[list[tuple[Path, str]], int]:
             f"There must be images in {', '.join(map(str, places))}, but there are none "
             f"({others} other files). Name another folder."
         )
-    if len({name for _, name in found}) < len(found):
-        found = [(path, path.as_posix().lstrip("/").replace("../", "")) for path, _ in found]
-    return found, others
+    places_of = {_absolute(path): (path, name) for path, name in found}
+    if len({name for _, name in places_of.values()}) < len(places_of):
+        common = os.path.commonpath([place.parent for place in places_of])
+        return [
+            (path, place.relative_to(common).as_posix()) for place, (path, _) in places_of.items()
+        ], others
+    return list(places_of.values()), others
+
+
+def _absolute(path: Path) -> Path:
+    """Whole path without "..", links not followed: two links to a file are two images."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def _printer(*, as_json: bool, as_csv: bool, quiet: bool) -> Callable[[dict[str, object]], None]:
