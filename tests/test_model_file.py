@@ -1,11 +1,14 @@
+import copy
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 import blemish
+from blemish import model_file
 from blemish.errors import ModelFileError, OutputError
 from blemish.gaussian import SHRINKAGES
 from blemish.model import load_model
@@ -137,10 +140,13 @@ def test_another_safetensors_file_is_refused(tmp_path):
     )
 
 
-def rewrite(path, change):
+def rewrite(path, change, *, sign=False):
+    """Change a model file; with `sign`, as a writer would that knows the checksum."""
     tensors = load_file(path)
     header = read_header(path)
     change(header, tensors)
+    if sign:
+        header["checksum"] = model_file._checksum(header, tensors)
     save_file(tensors, path, metadata={"blemish": json.dumps(header)})
 
 
@@ -150,7 +156,7 @@ def test_a_newer_format_says_which_version_to_install(saved):
         load_model(saved)
     assert str(caught.value) == (
         f"{saved} must have format version 1 or older, but has 2: it was written by blemish "
-        "3.1.0. Install that version or a newer one."
+        "'3.1.0'. Install that version or a newer one."
     )
 
 
@@ -178,9 +184,60 @@ def test_a_missing_part_is_found(saved):
 
 
 def test_an_unknown_setting_is_not_ignored(saved):
-    rewrite(saved, lambda header, _: header["settings"].update(magic=1))
+    rewrite(saved, lambda header, _: header["settings"].update(magic=1), sign=True)
     with pytest.raises(ModelFileError, match="magic are not"):
         load_model(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, _: header["regularisation"].update(ridge=4.01),
+        lambda header, _: header["moments"].update(count=41),
+        lambda header, _: header["settings"].update(sigma=9.0),
+        lambda header, _: header.update(version=0),
+    ],
+)
+def test_a_changed_description_is_found(saved, change):
+    rewrite(saved, change)
+    with pytest.raises(ModelFileError, match="its checksum differs"):
+        load_model(saved)
+    with pytest.raises(ModelFileError, match="its checksum differs"):
+        read_header(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, _: header.update(settings=[]),
+        lambda header, _: header.update(pyramid={"grids": [[7, 7], [15, 14]], "dims": [1, 1]}),
+        lambda header, _: header.pop("preprocessing"),
+        lambda _, tensors: tensors.update({"moments.0.mean": np.zeros((2, 6), np.uint8)}),
+    ],
+)
+def test_whatever_is_wrong_inside_names_the_file(saved, change):
+    rewrite(saved, change, sign=True)
+    with pytest.raises(ModelFileError) as caught:
+        load_model(saved)
+    assert str(caught.value).startswith(f"{saved} must hold a whole model, but does not (")
+
+
+def test_every_flipped_bit_of_the_description_is_found(saved):
+    content = saved.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    for place in np.random.default_rng(0).integers(8, 8 + length, 60):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(place) % 7
+        saved.write_bytes(damaged)
+        with pytest.raises(ModelFileError):
+            load_model(saved)
+
+
+def test_a_model_can_be_pickled_and_copied(model):
+    image, _ = spoiled_image(8)
+    expected = model.score(image).image_score
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert twin.score(image).image_score == expected
 
 
 def test_a_full_disk_leaves_the_old_model(saved, model, monkeypatch):

@@ -37,7 +37,8 @@ class Score:
     anomaly_map : float32 (H, W)
         Of the network's input, in the unit of the score.
     level_grids : dict of str to float32 (h, w)
-        Per layer, what it contributes to the squared score (distance) or its largest bound.
+        Per layer, its conditional distance, not squared (the squares of all layers, repeated to
+        the finest grid, sum to the squared distance), or its largest Chebyshev bound.
     """
 
     image_score: float
@@ -83,6 +84,14 @@ class Model:
         self.moments, self.regularisation = fitted.moments, fitted.regularisation
         self.statistics, self.calibration = fitted.statistics, fitted.calibration
         self.ignored = fitted.ignored
+
+    def __getstate__(self) -> Fitted:
+        """Pickle what was fitted; compiled networks are made anew."""
+        return self.fitted
+
+    def __setstate__(self, fitted: Fitted) -> None:
+        """Make the model of what was fitted."""
+        self.__init__(fitted)  # type: ignore[misc]
 
     @property
     def count(self) -> int:

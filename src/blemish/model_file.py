@@ -64,7 +64,8 @@ def write_model(model: Fitted, path: Path) -> None:
         **_embedding_tensors(model.embedding),
         **_calibration_tensors(model),
     }
-    header = {**_header(model), "checksum": _checksum(tensors)}
+    header = _header(model)
+    header["checksum"] = _checksum(header, tensors)
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     write_bytes(path, save(tensors, metadata={_KEY: text}), durable=True)
 
@@ -80,10 +81,10 @@ def read_model(path: Path) -> Fitted:
     header, tensors = _read(path)
     try:
         return _fitted(header, tensors)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # whole by its checksum, and still no model: name the file
         raise ModelFileError(
-            f"{path} must hold a whole model, but does not: "
-            f"{type(error).__name__}: {error}. Fit the model again, or restore the file."
+            f"{path} must hold a whole model, but does not ({type(error).__name__}: {error}). "
+            "Fit the model again, or restore the file."
         ) from error
 
 
@@ -93,28 +94,30 @@ def read_header(path: Path | str) -> dict[str, Any]:
     Raises
     ------
     ModelFileError
-        As `read_model`; the checksum of the arrays is not checked.
+        As `read_model`.
     """
-    return _read(Path(path), arrays=False)[0]
+    return _read(Path(path))[0]
 
 
-def _read(path: Path, *, arrays: bool = True) -> tuple[dict[str, Any], Tensors]:
+def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - slow to import
 
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "does not exist"
+        if path.exists():
+            what = "is a folder" if path.is_dir() else "is no regular file"
         raise ModelFileError(f"{path} must be a model file, but {what}. Make one: blemish fit.")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             header = _checked_header(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if arrays else {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
-            f"{path} must be a model file, but is damaged or something else: {error}. "
-            "Restore it, or fit the model again."
+            f"{path} must be a model file, but is damaged or something else. "
+            "Name a file made by blemish fit, or fit the model again."
         ) from error
-    if arrays and header.get("checksum") != _checksum(tensors):
+    if header.get("checksum") != _checksum(header, tensors):
         raise ModelFileError(
             f"{path} must be as it was written, but its checksum differs: it is damaged. "
             "Restore it, or fit the model again."
@@ -131,6 +134,7 @@ def _checked_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(metadata[_KEY])
         version = int(header["version"])
+        writer = str(header["written_by"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
             f"{path} must describe its model, but the description is damaged. "
@@ -139,14 +143,15 @@ def _checked_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if version > FORMAT_VERSION:
         raise ModelFileError(
             f"{path} must have format version {FORMAT_VERSION} or older, but has {version}: it "
-            f"was written by blemish {header.get('written_by', 'of a newer version')}. "
-            "Install that version or a newer one."
+            f"was written by blemish {writer[:20]!r}. Install that version or a newer one."
         )
     return header
 
 
-def _checksum(tensors: Tensors) -> str:
-    digest = hashlib.sha256()
+def _checksum(header: Mapping[str, Any], tensors: Tensors) -> str:
+    """Hash of everything but itself: a flipped bit anywhere is found."""
+    described = {name: value for name, value in header.items() if name != "checksum"}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
