@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from blemish import __version__, load
+from blemish import __version__, load, results
 from blemish.cli import main
 from blemish.cli.fit import fit as fit_command
 from blemish.cli.inspect import find_images
@@ -38,8 +38,9 @@ def run(*arguments, status=0):
 
 
 def one_line(result):
-    """The only line of an error."""
-    lines = result.stderr.strip().splitlines()
+    """The only line of an error, beside the notes on what is being done."""
+    notes = ("Plan: ", "Test images: ", "Warning: ")
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(notes)]
     assert len(lines) == 1, lines
     return lines[0]
 
@@ -156,7 +157,7 @@ def test_inspect_prints_a_line_per_image(model, product):
     assert len(lines) == 11
     assert all(line.split()[0] in ("normal", "anomalous") for line in lines)
     assert lines[0].endswith("chip/000.png")
-    assert "11 images inspected" in result.stderr
+    assert "Inspected 11 of 11 images" in result.stderr
 
 
 def test_inspect_json_is_one_object_per_line(model, product):
@@ -181,7 +182,8 @@ def test_inspect_writes_pictures_table_and_report(model, product, tmp_path):
     out = tmp_path / "results"
     kinds = "five-panel,levels,heat-map,overlay,mask,contour"
     result = run("inspect", model, product / "test", "--out", out, "--pictures", kinds)
-    assert result.stdout == f"Report: {out / 'report.html'}\n"
+    assert result.stdout.splitlines()[-1] == f"Report: {out / 'report.html'}"
+    assert len(result.stdout.splitlines()) == 12
     for kind in kinds.split(","):
         assert cv2.imread(str(out / kind / "stain/000.png")) is not None
     rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
@@ -220,8 +222,8 @@ def test_what_cannot_be_read_is_listed_and_the_rest_inspected(model, product, tm
     (folder / "e.png").write_bytes(good)
     (folder / "notes.txt").write_text("no image")
     result = run("inspect", model, folder, "--out", tmp_path / "out", status=1)
-    assert "2 images inspected" in result.stderr
-    assert "3 could not be read; 1 other files are no images." in result.stderr
+    assert "Inspected 2 of 5 images" in result.stderr
+    assert "3 unreadable; 1 other files are no images." in result.stderr
     for name in ("b.png", "c.png", "d.png"):
         assert f"Error: {folder / name} cannot be read" in result.stderr
     rows = list(csv.DictReader((tmp_path / "out/results.csv").read_text().splitlines()))
@@ -407,7 +409,7 @@ def test_a_note_about_few_images_is_one_line(product, tmp_path):
     result = run("fit", product, "--size", "64x64", "--dims", "30", "-o", tmp_path / "a.blemish")
     notes = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
     assert len(notes) == 1
-    assert notes[0].startswith("Warning: 24 images are fewer than the 30 dimensions + 1")
+    assert notes[0].startswith("Warning: 24 images for 30 dimensions: fine to start with")
 
 
 def test_images_of_the_same_name_keep_apart(product):
@@ -422,6 +424,104 @@ def test_images_of_the_same_name_keep_apart(product):
 def test_an_image_given_twice_is_one(product):
     named, _ = find_images([product / "test/good", product / "test/good/000.png"])
     assert [name for _, name in named] == ["000.png", "001.png", "002.png", "003.png"]
+
+
+def test_an_interrupted_inspection_keeps_what_was_decided(model, product, tmp_path, monkeypatch):
+    out = tmp_path / "r"
+    seen = []
+
+    def interrupt(path, content, **_):
+        seen.append(path)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return write(path, content)
+
+    write = results.write_bytes
+    monkeypatch.setattr(results, "write_bytes", interrupt)
+    result = run("inspect", model, product / "test", "--out", out, status=1)
+    assert "Interrupted" in one_line(result)
+    assert len(result.stdout.splitlines()) == 4
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    assert len(rows) >= 3
+    assert all(row["decision"] for row in rows)
+
+
+def test_results_are_not_inspected_themselves(model, product, tmp_path):
+    folder = tmp_path / "line"
+    folder.mkdir()
+    (folder / "a.png").write_bytes((product / "test/good/000.png").read_bytes())
+    for _ in range(2):
+        result = run("inspect", model, folder, "--out", folder / "results")
+        assert "Inspected 1 of 1 images" in result.stderr
+
+
+def test_a_file_name_that_is_no_text_is_kept(model, product, tmp_path):
+    name = os.fsdecode(b"\xff bad.png")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes((product / "test/good/000.png").read_bytes())
+    run("inspect", model, tmp_path / "in", "--out", tmp_path / "out")
+    assert b"\xff bad.png" in (tmp_path / "out" / "results.csv").read_bytes()
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_all_unreadable_training_images_are_named_at_once(product, tmp_path):
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for path in sorted((product / "train/good").iterdir())[:8]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    for number in (1, 5):
+        (folder / f"{number:03}.png").write_bytes(b"")
+    line = one_line(run("fit", folder, *SMALL, status=1))
+    assert line.startswith("Error: 2 of 8 images cannot be used.")
+    assert "001.png" in line and "005.png" in line
+
+
+def test_images_of_another_shape_are_noted(product, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for path in sorted((product / "train/good").iterdir())[:12]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    cv2.imwrite(str(folder / "wide.png"), np.random.default_rng(0).integers(0, 255, (64, 99, 3)))
+    result = run("fit", folder, "--size", "64x64", "--dims", "8")
+    assert "Warning: 1 of 13 images have another shape (height / width) than the first" in (
+        result.stderr
+    )
+
+
+def test_a_threshold_that_cannot_be_reached_is_said(product, tmp_path):
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in sorted((product / "train/good").iterdir())[:6]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    result = run("fit", folder, "--size", "64x64", "--dims", "8", "--score", "chebyshev")
+    assert "cannot be reached: the score chebyshev ends at 1, so this model never" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--pictures", "mask"], ["--json", "--csv"], ["--out", "x", "--pictures", "oil"]],
+    ids=" ".join,
+)
+def test_options_that_do_not_go_together_are_wrong_usage(model, product, arguments):
+    result = run("inspect", model, product / "test/good", *arguments, status=2)
+    assert "Usage: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--roi=0,0,0,0"], "roi must be (x, y, width, height), none negative, the last two at"),
+        (["--dims", "-1"], "Choose a number in that range."),
+        (["--sigma", "1e9"], "sigma must be above 0 and at most 1000 pixels, but is 1000000000.0."),
+        (["--size", "100000x100000"], "A network on 100000x100000 pixels needs about 3000.3 GB"),
+        (["--epsilon", "1e300"], "epsilon must be a number from 0 to 1e6, but is 1e+300."),
+        (["--value-range", "5,5"], "value_range must be (low, high), but is (5.0, 5.0)."),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range_are_one_line(product, tmp_path, options, text):
+    line = one_line(run("fit", product, "--out", tmp_path / "a.blemish", *options, status=1))
+    assert text in line
 
 
 def test_demo_works_and_can_be_run_again(tmp_path):

@@ -113,7 +113,8 @@ def test_layer_sums_add_the_averaged_repeated_finer_layer():
         ),
         (
             {"dims": 27},
-            "dims must be 1 to 26, the channels of the layers (6, 8, 12), but is 27. Choose fewer.",
+            "dims must be 1 to 26, the channels of the layers (6, 8, 12), but is 27. "
+            "Choose a number in that range.",
         ),
         (
             {"dims": [1, 9, 1]},

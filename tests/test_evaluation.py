@@ -9,18 +9,13 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from blemish.calibration import PIXEL_PROBABILITIES, Calibration
 from blemish.datasets import Sample, read_dataset
+from blemish.descriptions import evaluation_lines, model_facts, threshold_text
 from blemish.errors import DatasetError, ImageError, InputError, OutputError
 from blemish.evaluation import evaluate
 from blemish.inspection import inspect_images
 from blemish.loading import load_ahead, load_batches
 from blemish.preprocessing import Preprocessing
-from blemish.results import (
-    ResultsFolder,
-    csv_line,
-    evaluation_lines,
-    model_facts,
-    threshold_text,
-)
+from blemish.results import ResultsFolder, csv_line
 from blemish.threshold import threshold_for
 from small_models import SIZE, good_image, small_model, spoiled_image
 

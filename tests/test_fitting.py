@@ -315,6 +315,63 @@ def test_gray_images_do_not_waste_dimensions_on_colour():
         assert not mask[selection].any()
 
 
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        (np.zeros((8, 8, 3), np.uint8), "images must have shape a list of arrays"),
+        ([None] * 5, "An image must be a path or an array"),
+    ],
+    ids=["one array", "nothing"],
+)
+def test_what_are_no_images_is_refused(images, text):
+    with pytest.raises(InputError, match=text):
+        fit(images, FitSettings(size=SIZE), backbone=tiny_backbone())
+
+
+def test_images_may_come_from_a_generator(model):
+    again = small_model(images=(image for image in good_images(40)))
+    np.testing.assert_array_equal(again.calibration.scores, model.calibration.scores)
+
+
+def test_settings_must_be_settings():
+    with pytest.raises(InputError, match="settings must be FitSettings, but is a dict"):
+        fit(good_images(4), {"dims": 3}, backbone=tiny_backbone())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"dims": 1.5},
+        {"dims": True},
+        {"seed": -1},
+        {"seed": 1.5},
+        {"epsilon": "a"},
+        {"epsilon": float("nan")},
+        {"top_k": 0},
+        {"roi": (0, 0, 10)},
+        {"roi": "a"},
+        {"roi": (0, 0, -5, 5)},
+        {"size": 224},
+        {"size": (0, 5)},
+        {"shared": "yes"},
+        {"backbone": None},
+        {"false_alarm_rate": "a"},
+        {"pixel_false_alarm_rate": 1.0},
+        {"value_range": (5, 5)},
+        {"layers": ()},
+        {"preset": "large"},
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_named(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        FitSettings(**wrong)
+
+
+def test_lists_are_as_good_as_tuples():
+    assert FitSettings(size=[64, 64], dims=[1, 2]) == FitSettings(size=(64, 64), dims=(1, 2))
+
+
 def test_paths_and_arrays_score_alike(tmp_path, model):
     import cv2
 

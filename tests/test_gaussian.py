@@ -110,8 +110,8 @@ def test_few_images_without_shrinkage_warn():
     with pytest.warns(FewImagesWarning) as caught:
         regularisation_of(moments_of(made_up_levels(9)))
     assert str(caught[0].message) == (
-        "9 images are fewer than the 9 dimensions + 1: the covariance rests on epsilon alone in "
-        "some directions. Consider shrinkage or fewer dimensions."
+        "9 images for 9 dimensions: fine to start with, but in some directions the covariance "
+        "rests on epsilon alone. More images, shrinkage or fewer dimensions make it surer."
     )
 
 

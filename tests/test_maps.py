@@ -112,7 +112,8 @@ def test_image_score_is_the_mean_of_the_highest_pixels():
         ),
         (
             {"sigma": 0.0},
-            "sigma must be a number of pixels above 0, but is 0.0. For no blur use blur='none'.",
+            "sigma must be above 0 and at most 1000 pixels, but is 0.0. For no blur use "
+            "blur='none'.",
         ),
     ],
 )

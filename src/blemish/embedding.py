@@ -249,7 +249,7 @@ def _total(dims: int | None, channels: Sequence[int]) -> int:
     if not 1 <= total <= sum(channels):
         raise InputError(
             f"dims must be 1 to {sum(channels)}, the channels of the layers "
-            f"({', '.join(map(str, channels))}), but is {total}. Choose fewer."
+            f"({', '.join(map(str, channels))}), but is {total}. Choose a number in that range."
         )
     return total
 

@@ -14,7 +14,9 @@
 Anything else that escapes is a bug in this package.
 
     BlemishWarning          the result stands, but the user should know something
-    └── FewImagesWarning        the covariance rests on fewer images than dimensions
+    ├── FewImagesWarning        the covariance rests on fewer images than dimensions
+    ├── OtherShapeWarning       images of several shapes are stretched to one
+    └── UnreachableThresholdWarning     a bounded score cannot reach the threshold
 """
 
 from __future__ import annotations
@@ -75,3 +77,11 @@ class BlemishWarning(UserWarning):
 
 class FewImagesWarning(BlemishWarning):
     """The covariance rests on fewer images than it has dimensions."""
+
+
+class OtherShapeWarning(BlemishWarning):
+    """Images of several shapes are stretched to one."""
+
+
+class UnreachableThresholdWarning(BlemishWarning):
+    """A bounded score cannot reach the threshold, so the model never raises an alarm."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from blemish.arrays import BoolArray, FloatArray
 from blemish.datasets import Sample, load_mask
-from blemish.errors import DatasetError
+from blemish.errors import DatasetError, ImageError
 from blemish.images import image_size
 from blemish.inspection import Inspected, inspect_images
 from blemish.metrics import Curve, auroc, average_precision, f1_max, roc_curve
@@ -146,6 +147,7 @@ def evaluate(
     >>> evaluate(load_model("bottle.blemish"), samples).image_auroc  # doctest: +SKIP
     0.9968
     """
+    _check_masks(samples)
     gathered = _Gathered(model)
     paths = [sample.image for sample in samples]
     inspected = inspect_images(model, paths, false_alarm_rate=false_alarm_rate, progress=progress)
@@ -159,6 +161,16 @@ def evaluate(
             "Check the files."
         )
     return gathered.evaluation(model.threshold(false_alarm_rate))
+
+
+def _check_masks(samples: Sequence[Sample]) -> None:
+    """Refuse a mask of another size before any work; only headers are read."""
+    for sample in samples:
+        if sample.mask is None or sample.mask_frame is not None:
+            continue
+        with contextlib.suppress(ImageError):  # an unreadable image is reported in its turn
+            image = image_size(sample.image)
+            check_mask_size(image_size(sample.mask), image, sample.mask)
 
 
 class _Gathered:

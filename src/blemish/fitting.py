@@ -8,7 +8,8 @@ images -> preprocessing -> backbone -> embedding        (what a position looks l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -23,29 +24,37 @@ from blemish.embedding import (
     layer_covariances,
 )
 from blemish.engines.openvino import FeatureExtractor
-from blemish.errors import InputError, NotFittedError
+from blemish.errors import (
+    InputError,
+    UnreachableThresholdWarning,
+)
 from blemish.fitted import Fitted
 from blemish.gaussian import regularisation_of
-from blemish.images import image_size, list_images
 from blemish.input_size import check_size, full_size_for, position_mask
 from blemish.loading import ImageLike, load_batches
 from blemish.model import Model, Progress, map_operator, position_weights
 from blemish.moments import Moments
-from blemish.plan import FitPlan, plan_fit
+from blemish.plan import FitPlan, check_network_memory, plan_fit
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
-from blemish.scorer import WITH_STATISTICS, LeftOutScorer, ScoreStatistics, learn_statistics
+from blemish.scorer import (
+    WITH_DISTANCE,
+    WITH_STATISTICS,
+    LeftOutScorer,
+    ScoreStatistics,
+    learn_statistics,
+)
 from blemish.settings import FitSettings
 from blemish.spool import EmbeddingSpool
+from blemish.training_images import source_sizes, training_images, warn_of_other_shapes
 
-LEAST_IMAGES = 3
 DEFAULT_DIMS = 100
 _BATCH = 16
 _PROBED = 4
 
 
 def fit(
-    images: Path | str | Sequence[ImageLike],
+    images: Path | str | Iterable[ImageLike],
     settings: FitSettings | None = None,
     *,
     backbone: Backbone | None = None,
@@ -58,7 +67,7 @@ def fit(
 
     Parameters
     ----------
-    images : folder, or sequence of files or arrays
+    images : folder, or files or arrays
         Good parts only, at least 3.
     settings : FitSettings, optional
     backbone : Backbone, optional
@@ -96,42 +105,63 @@ def fit(
     >>> model.classify(noise[20]).is_anomalous, model.classify(pierced).is_anomalous
     (False, True)
     """
-    settings = settings or FitSettings()
-    images = _image_list(images)
+    settings = FitSettings() if settings is None else settings
+    if not isinstance(settings, FitSettings):
+        raise InputError(
+            f"settings must be FitSettings, but is a {type(settings).__name__}. "
+            "Give FitSettings(dims=100), for example."
+        )
+    found = training_images(images)
     if backbone is None:
         path = None if weights is None else Path(weights)
         backbone = load_backbone(settings.backbone, weights=path, layers=settings.layers)
-    preprocessing = _preprocessing(settings, backbone, images[0])
-    ignored = None if ignore_mask is None else _ignored(ignore_mask, preprocessing, images[0])
-    source = _Features(images, backbone, preprocessing, settings, progress or _silent)
+    sizes = source_sizes(found)
+    preprocessing = _preprocessing(settings, backbone, sizes[0])
+    warn_of_other_shapes(sizes)
+    check_network_memory(preprocessing.size)
+    ignored = None if ignore_mask is None else _ignored(ignore_mask, preprocessing, sizes[0])
+    source = _Features(found, backbone, preprocessing, settings, progress or _silent)
     with closing(source):
         embedding = _embedding(source, settings, backbone)
-        pyramid = embedding.pyramid(source.grids)
-        plan = plan_fit(pyramid, len(images), backbone=backbone, shared=settings.shared)
+        plan = plan_fit(
+            embedding.pyramid(source.grids), len(found), backbone=backbone, shared=settings.shared
+        )
         if on_plan is not None:
             on_plan(plan)
         plan.check()
-        weights_by_level = position_weights(pyramid, ignored)
-        moments = _gather(source, embedding, pyramid, settings, weights_by_level)
-        regularisation = regularisation_of(
-            moments, epsilon=settings.epsilon, shrinkage=settings.shrinkage
-        )
-        left_out = LeftOutScorer(
-            moments, regularisation, settings.score_settings, position_weights=weights_by_level
-        )
-        statistics, calibration = _calibrate(source, embedding, left_out, settings, ignored)
-    return Model(
-        Fitted(
-            settings=settings,
-            backbone=backbone,
-            preprocessing=preprocessing,
-            embedding=embedding,
-            moments=moments,
-            regularisation=regularisation,
-            statistics=statistics,
-            calibration=calibration,
-            ignored=ignored,
-        )
+        model = Model(_learn(source, embedding, backbone, settings, ignored))
+    _warn_if_never_reached(model)
+    return model
+
+
+def _learn(
+    source: _Features,
+    embedding: Embedding,
+    backbone: Backbone,
+    settings: FitSettings,
+    ignored: BoolArray | None,
+) -> Fitted:
+    """The passes over the images, in order."""
+    pyramid = embedding.pyramid(source.grids)
+    weights = position_weights(pyramid, ignored)
+    moments = _gather(source, embedding, pyramid, settings, weights)
+    regularisation = regularisation_of(
+        moments, epsilon=settings.epsilon, shrinkage=settings.shrinkage
+    )
+    left_out = LeftOutScorer(
+        moments, regularisation, settings.score_settings, position_weights=weights
+    )
+    statistics, calibration = _calibrate(source, embedding, left_out, settings, ignored)
+    return Fitted(
+        settings=settings,
+        backbone=backbone,
+        preprocessing=source.preprocessing,
+        embedding=embedding,
+        moments=moments,
+        regularisation=regularisation,
+        statistics=statistics,
+        calibration=calibration,
+        ignored=ignored,
     )
 
 
@@ -250,30 +280,29 @@ def _gather(
     return moments
 
 
-def _image_list(images: Path | str | Sequence[ImageLike]) -> Sequence[ImageLike]:
-    if isinstance(images, Path | str):
-        images = list_images(Path(images))[0]
-    if len(images) < LEAST_IMAGES:
-        raise NotFittedError(
-            f"A model needs at least {LEAST_IMAGES} images of good parts, but there "
-            f"{'is' if len(images) == 1 else 'are'} {len(images)}. Give more; 20 to 300 are usual."
-        )
-    return images
+def _warn_if_never_reached(model: Model) -> None:
+    """A Chebyshev bound ends at its scale; a threshold beyond it would never alarm."""
+    threshold = model.threshold()
+    settings = model.settings
+    if settings.score in WITH_DISTANCE or threshold.value < settings.chebyshev_scale:
+        return
+    warnings.warn(
+        f"The threshold {threshold.value:.6g} cannot be reached: the score {settings.score} ends "
+        f"at {settings.chebyshev_scale:g}, so this model never raises an alarm. Use more images, "
+        "a higher false-alarm rate, or another score.",
+        UnreachableThresholdWarning,
+        stacklevel=3,
+    )
 
 
-def _source_size(image: ImageLike) -> tuple[int, int]:
-    if isinstance(image, Path | str):
-        return image_size(Path(image))
-    height, width = image.shape[:2]
-    return height, width
-
-
-def _preprocessing(settings: FitSettings, backbone: Backbone, first: ImageLike) -> Preprocessing:
+def _preprocessing(
+    settings: FitSettings, backbone: Backbone, first: tuple[int, int]
+) -> Preprocessing:
     strides = [layer.stride for layer in backbone.layers]
     if settings.preset == "paper":
         preset = Preprocessing.paper(roi=settings.roi)
     else:
-        source = settings.roi[:1:-1] if settings.roi else _source_size(first)
+        source = settings.roi[:1:-1] if settings.roi else first
         size = settings.size or full_size_for((source[0], source[1]), strides)
         preset = Preprocessing.full(size, roi=settings.roi)
     check_size(preset.size, strides)
@@ -299,8 +328,7 @@ def _embedding(source: _Features, settings: FitSettings, backbone: Backbone) -> 
     )
 
 
-def _ignored(mask: BoolArray, preprocessing: Preprocessing, first: ImageLike) -> BoolArray:
-    source = _source_size(first)
+def _ignored(mask: BoolArray, preprocessing: Preprocessing, source: tuple[int, int]) -> BoolArray:
     if mask.shape != source:
         raise InputError(
             f"The ignore mask must have the size of the images, {source[0]}x{source[1]}, but has "

@@ -242,9 +242,9 @@ def regularisation_of(
     if shrinkage == "none":
         if moments.samples <= dims:
             warnings.warn(
-                f"{moments.count} images are fewer than the {dims} dimensions + 1: the covariance "
-                "rests on epsilon alone in some directions. Consider shrinkage or fewer "
-                "dimensions.",
+                f"{moments.count} images for {dims} dimensions: fine to start with, but in some "
+                "directions the covariance rests on epsilon alone. More images, shrinkage or fewer "
+                "dimensions make it surer.",
                 FewImagesWarning,
                 stacklevel=2,
             )

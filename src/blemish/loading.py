@@ -20,6 +20,7 @@ ImageLike = Path | str | UInt8Array | FloatArray
 
 _THREADS = 2  # decoding needs few threads: the network uses all cores meanwhile
 _AHEAD = 8
+_SHOWN = 5
 
 
 def load_input(
@@ -39,7 +40,7 @@ def load_input(
     ImageError
         The file cannot be read, or does not fit the preprocessing; names the file.
     """
-    if not isinstance(image, Path | str):
+    if not isinstance(image, Path | str):  # `to_rgb` refuses what is no array
         return preprocessing.apply(to_rgb(image, value_range=value_range))
     pixels = read_image(Path(image), value_range=value_range)
     try:
@@ -97,15 +98,26 @@ def load_batches(
     Raises
     ------
     ImageError
-        For the first image that cannot be read.
+        Images cannot be read; names all of them, if they are few.
     """
     gathered: list[Float32Array] = []
-    for loaded in load_ahead(images, preprocessing, value_range=value_range):
+    stream = load_ahead(images, preprocessing, value_range=value_range)
+    for loaded in stream:
         if isinstance(loaded, BlemishError):
-            raise loaded
+            errors = [loaded, *(one for one in stream if isinstance(one, BlemishError))]
+            raise one_of_all(errors, len(images))
         gathered.append(loaded)
         if len(gathered) == batch:
             yield np.stack(gathered)
             gathered = []
     if gathered:
         yield np.stack(gathered)
+
+
+def one_of_all(errors: Sequence[BlemishError], images: int) -> BlemishError:
+    """One error for all images that cannot be used, of `images` in all."""
+    if len(errors) == 1:
+        return errors[0]
+    shown = " ".join(str(error) for error in errors[:_SHOWN])
+    more = f" And {len(errors) - _SHOWN} more." if len(errors) > _SHOWN else ""
+    return ImageError(f"{len(errors)} of {images} images cannot be used. {shown}{more}")

@@ -16,6 +16,7 @@ from blemish.errors import InputError
 
 UPSAMPLINGS = ("bilinear", "bicubic", "nearest")
 BLURS = ("gaussian", "box", "none")
+LARGEST_SIGMA = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class MapSettings:
             raise InputError(
                 f"blur must be one of {', '.join(BLURS)}, but is {self.blur!r}. Choose one."
             )
-        if not (np.isfinite(self.sigma) and self.sigma > 0):
+        if not 0 < self.sigma <= LARGEST_SIGMA:
             raise InputError(
-                f"sigma must be a number of pixels above 0, but is {self.sigma}. "
+                f"sigma must be above 0 and at most {LARGEST_SIGMA} pixels, but is {self.sigma}. "
                 "For no blur use blur='none'."
             )
 

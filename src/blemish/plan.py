@@ -13,6 +13,8 @@ from blemish.pyramid import Pyramid
 # The interpreter, NumPy, OpenCV and OpenVINO with a compiled network, in bytes.
 _BASE_BYTES = 300 << 20
 _BATCH = 16
+# Input and the largest feature maps of the networks known, in float32.
+_NETWORK_BYTES_PER_PIXEL = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,29 @@ def plan_fit(pyramid: Pyramid, images: int, *, backbone: Backbone, shared: bool 
     memory = _BASE_BYTES + 8 * 2 * rows + _BATCH * 4 * embedding + 2 * _BATCH * 8 * finest
     file = 6 * packed + len(backbone.onnx)
     return FitPlan(images, pyramid.dims, pyramid.finest, memory + len(backbone.onnx) * 4, file)
+
+
+def check_network_memory(size: tuple[int, int], available: int | None = None) -> None:
+    """Refuse an input size whose feature maps would not fit into memory.
+
+    Parameters
+    ----------
+    size : (H, W)
+    available : int, bytes, optional
+        Default: what this machine, or container, has free.
+
+    Raises
+    ------
+    ResourceError
+        More is needed than available.
+    """
+    available = available_memory() if available is None else available
+    needed = _BASE_BYTES + size[0] * size[1] * _NETWORK_BYTES_PER_PIXEL
+    if needed > available:
+        raise ResourceError(
+            f"A network on {size[0]}x{size[1]} pixels needs about {gigabytes(needed)} of memory, "
+            f"but {gigabytes(available)} are free. Use a smaller size."
+        )
 
 
 def available_memory() -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from blemish.arrays import BoolArray, UInt8Array
 from blemish.charts import Line, curve_svg
 from blemish.datasets import NORMAL
+from blemish.descriptions import metric_rows, model_facts
 from blemish.errors import InputError, OutputError
 from blemish.evaluation import Evaluation
 from blemish.inspection import Inspected
@@ -31,14 +34,13 @@ from blemish.report import (
     write_report,
 )
 from blemish.scorer import WITH_DISTANCE
-from blemish.threshold import TAIL_BOUND, Threshold
+from blemish.threshold import Threshold
 from blemish.visuals import ColourScale, contour, heat_map, mask_picture, overlay, png_bytes
 from blemish.writing import write_bytes
 
 PICTURES = ("five-panel", "levels", "heat-map", "overlay", "mask", "contour")
 COLUMNS = ("image", "score", "decision", "threshold", "label", "error")
 _CURVE_POINTS = 2000
-_PIMO_LEVELS = 300
 
 
 class ResultsFolder:
@@ -93,6 +95,20 @@ class ResultsFolder:
         self._rows = ReportRows(report_pictures)
         self._failures: list[Failure] = []
         self._records: list[dict[str, object]] = []
+
+    def __enter__(self) -> ResultsFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Write the table even if the work was interrupted: what was decided is not lost."""
+        if error is not None:
+            with contextlib.suppress(OutputError):
+                self.write_table()
 
     def add(
         self,
@@ -179,6 +195,13 @@ class ResultsFolder:
             score=score,
         )
 
+    def write_table(self) -> None:
+        """Write ``results.csv``: a row per image so far."""
+        lines = [csv_line(COLUMNS), *(csv_line(record.values()) for record in self._records)]
+        # File names need not be text; their bytes are written as they are.
+        content = "".join(lines).encode("utf-8", "surrogateescape")
+        write_bytes(self.folder / "results.csv", content)
+
     def finish(
         self,
         *,
@@ -187,8 +210,7 @@ class ResultsFolder:
         facts: Mapping[str, str] | None = None,
     ) -> Path:
         """Write the table, the curves and the report; return the report's path."""
-        lines = [csv_line(COLUMNS), *(csv_line(record.values()) for record in self._records)]
-        write_bytes(self.folder / "results.csv", "".join(lines).encode())
+        self.write_table()
         charts: list[str] = []
         if evaluation is not None:
             for name, curve in evaluation.curves.items():
@@ -302,95 +324,3 @@ def curve_charts(evaluation: Evaluation) -> list[str]:
             curve_svg([line], title="PRO", y_label="mean overlap per region", x_limit=0.3)
         )
     return charts
-
-
-def metric_rows(evaluation: Evaluation) -> dict[str, float | str]:
-    """Metrics as the report and the command line show them."""
-    named = {
-        "image AUROC": evaluation.image_auroc,
-        "image AP": evaluation.image_ap,
-        "image F1-max": evaluation.image_f1_max,
-        "pixel AUROC": evaluation.pixel_auroc,
-        "pixel AP": evaluation.pixel_ap,
-        "pixel F1-max": evaluation.pixel_f1_max,
-        "PRO (FPR <= 0.3)": evaluation.pro,
-        "AUPIMO": evaluation.aupimo,
-    }
-    rows: dict[str, float | str] = {k: v for k, v in named.items() if v is not None}
-    levels = evaluation.aupimo_levels
-    if evaluation.aupimo is not None and levels is not None and levels < _PIMO_LEVELS:
-        rows["AUPIMO"] = (
-            f"{evaluation.aupimo:.4f} (rough: the good images resolve {levels} false-positive "
-            f"rates, {_PIMO_LEVELS} are wanted)"
-        )
-    if evaluation.blank_masks:
-        rows["masks outside the input"] = f"{evaluation.blank_masks} images"
-    if evaluation.good_images:
-        low, high = evaluation.false_alarm_interval
-        rows["false alarms"] = (
-            f"{evaluation.false_alarms} of {evaluation.good_images} good images "
-            f"(95 % interval of the rate: {low:.1%} to {high:.1%})"
-        )
-    if evaluation.anomalous_images:
-        rows["missed"] = f"{evaluation.missed} of {evaluation.anomalous_images} anomalous images"
-    return rows
-
-
-def evaluation_lines(evaluation: Evaluation) -> list[str]:
-    """Metrics, and what was found of every kind of defect, as aligned lines of text."""
-    lines = [
-        f"{name:<18} {value if isinstance(value, str) else format(value, '.4f')}"
-        for name, value in metric_rows(evaluation).items()
-    ]
-    for defect, (found, images) in evaluation.recall_per_defect.items():
-        lines.append(f"{'found ' + defect:<18} {found} of {images}")
-    return lines
-
-
-def threshold_text(threshold: Threshold) -> str:
-    """One sentence on where a threshold comes from and what it promises."""
-    low, high = threshold.interval
-    if threshold.method == TAIL_BOUND:
-        return (
-            f"{threshold.value:.4g}, from {threshold.images} images: too few for "
-            f"{threshold.false_alarm_rate:.2%} false alarms, which need "
-            f"{threshold.images_needed}; fallback: mean + std * sqrt((1-a)/a), a careful bound "
-            "that misses more defects"
-        )
-    return (
-        f"{threshold.value:.4g}, for at most {threshold.false_alarm_rate:.2%} false alarms; "
-        f"long-run rate {low:.2%} to {high:.2%} with {threshold.confidence:.0%} confidence, "
-        f"from {threshold.images} leave-one-out scores"
-    )
-
-
-def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, str]:
-    """What a model is, in words: for `info` and the report."""
-    settings, pyramid = model.settings, model.moments.pyramid
-    height, width = model.size
-    levels = [
-        f"{name} {dims} at {grid[0]}x{grid[1]}"
-        for name, dims, grid in zip(model.level_names, pyramid.dims, pyramid.grids, strict=True)
-    ]
-    facts = {
-        "images learned from": str(model.count),
-        "backbone": f"{model.backbone.name} ({model.backbone.licence})",
-        "input": f"{height}x{width} pixels (height x width), preset {settings.preset}",
-        "embedding": f"{sum(pyramid.dims)} dimensions, {settings.reduction}, seed "
-        f"{settings.seed}: " + ", ".join(levels),
-        "covariance": f"weight {model.regularisation.weight:.4g}, ridge "
-        f"{model.regularisation.ridge:.4g}, shrinkage {settings.shrinkage}"
-        + (", shared by all positions" if settings.shared else ""),
-        "score": settings.score
-        + (f", mean of the {settings.top_k} highest pixels" if settings.top_k > 1 else ""),
-        "map": f"{settings.upsampling}, blur {settings.blur}"
-        + (f", sigma {settings.sigma:g} px" if settings.blur != "none" else ""),
-        "image threshold": threshold_text(threshold or model.threshold()),
-        "pixel threshold": f"{model.pixel_threshold():.4g}, reached by "
-        f"{settings.pixel_false_alarm_rate:.2%} of the pixels of good images",
-    }
-    if model.ignored is not None:
-        facts["ignored"] = f"{np.mean(model.ignored):.1%} of the pixels"
-    if settings.roi:
-        facts["region of interest"] = "x {}, y {}, {}x{} pixels".format(*settings.roi)
-    return facts

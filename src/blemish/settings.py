@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from blemish.embedding import REDUCTIONS
 from blemish.errors import InputError
@@ -12,6 +14,79 @@ from blemish.maps import MapSettings
 from blemish.scorer import ScoreSettings
 
 PRESETS = ("full", "paper")
+_CHOICES = {"preset": PRESETS, "reduction": REDUCTIONS, "shrinkage": SHRINKAGES}
+_TUPLES = ("layers", "size", "roi", "value_range", "dims")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_length(value: object) -> bool:
+    return isinstance(value, int) and _is_whole(value) and value > 0
+
+
+def _is_number(value: object) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _are(value: object, kind: Callable[[Any], bool], count: int | None = None) -> bool:
+    """Whether a value is a tuple of such, or None."""
+    return value is None or (
+        isinstance(value, tuple)
+        and (len(value) == count if count else len(value) > 0)
+        and all(kind(each) for each in value)
+    )
+
+
+def _is_rate(value: Any) -> bool:
+    return _is_number(value) and 0 < value < 1
+
+
+def _is_region(value: Any) -> bool:
+    return _are(value, _is_whole, 4) and (
+        value is None or (min(value[:2]) >= 0 and min(value[2:]) > 0)
+    )
+
+
+# What each setting must be, and how to see that it is; choices and scores are checked apart.
+_CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "backbone": ("a name or path", lambda v: isinstance(v, str) and v != ""),
+    "layers": ("whole numbers", lambda v: _are(v, _is_whole)),
+    "size": (
+        "(height, width), both at least 1",
+        lambda v: _are(v, lambda n: _is_whole(n) and n > 0, 2),
+    ),
+    "roi": ("(x, y, width, height), none negative, the last two at least 1", _is_region),
+    "value_range": ("(low, high)", lambda v: _are(v, _is_number, 2) and (v is None or v[0] < v[1])),
+    "dims": ("a whole number, or one per layer", lambda v: _is_whole(v) or _are(v, _is_whole)),
+    "layer_sums": ("True or False", lambda v: isinstance(v, bool)),
+    "seed": ("a whole number of at least 0", lambda v: _is_whole(v) and v >= 0),
+    "epsilon": ("a number from 0 to 1e6", lambda v: _is_number(v) and 0 <= v <= 1e6),
+    "shared": ("True or False", lambda v: isinstance(v, bool)),
+    "chebyshev_scale": ("a number", _is_number),
+    "sigma": ("a number", _is_number),
+    "top_k": ("a whole number of at least 1", lambda v: _is_whole(v) and v >= 1),
+    "false_alarm_rate": ("a number between 0 and 1", _is_rate),
+    "pixel_false_alarm_rate": ("a number between 0 and 1", _is_rate),
+}
+_HINTS = {
+    "backbone": "The default is builtin.",
+    "layers": "Give numbers from 1 to 4, such as 1,2,3.",
+    "size": "Give multiples of the backbone's coarsest stride, such as 256x256.",
+    "roi": "Give pixels of the source images.",
+    "value_range": "Give what black and white are, such as 0,4095.",
+    "dims": "Give, for example, 100, or 16,64,256.",
+    "layer_sums": "The default is False.",
+    "seed": "Use 0, 1, 2 ...",
+    "epsilon": "The paper's is 0.01.",
+    "shared": "The default is False.",
+    "chebyshev_scale": "The default is 1.",
+    "sigma": "The paper's is 4.",
+    "top_k": "The paper's is 1.",
+    "false_alarm_rate": "Try 0.05.",
+    "pixel_false_alarm_rate": "Try 0.001.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +152,13 @@ class FitSettings:
     pixel_false_alarm_rate: float = 0.001
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("preset", PRESETS),
-            ("reduction", REDUCTIONS),
-            ("shrinkage", SHRINKAGES),
-        ):
+        for name in _TUPLES:
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        for name, (wanted, is_right) in _CHECKS.items():
+            if not is_right(value := getattr(self, name)):
+                raise InputError(f"{name} must be {wanted}, but is {value!r}. {_HINTS[name]}")
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, but is "
@@ -92,19 +169,6 @@ class FitSettings:
                 f"Preset 'paper' is 224x224 by definition, but size is "
                 f"{self.size[0]}x{self.size[1]}. Use preset 'full' with a size."
             )
-        for name in ("false_alarm_rate", "pixel_false_alarm_rate"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                raise InputError(
-                    f"{name} must be between 0 and 1, but is {getattr(self, name)}. Try 0.05."
-                )
-        if self.seed < 0:
-            raise InputError(f"seed must be at least 0, but is {self.seed}. Use 0, 1, 2 ...")
-        if self.epsilon < 0:
-            raise InputError(
-                f"epsilon must be at least 0, but is {self.epsilon}. The paper's is 0.01."
-            )
-        if self.top_k < 1:
-            raise InputError(f"top_k must be at least 1, but is {self.top_k}. The paper's is 1.")
         self.score_settings, self.map_settings  # noqa: B018 - they check themselves
 
     @property

@@ -101,7 +101,7 @@ def _where(info: BackboneInfo) -> str:
 def _as_text(info: BackboneInfo) -> str:
     from tabulate import tabulate  # noqa: PLC0415
 
-    dims = info.default_dims if info.default_dims is not None else "chosen by the embedding"
+    dims = info.default_dims if info.default_dims is not None else "100, or all if fewer"
     rows = [
         ("name", info.name),
         ("default dims", dims),
@@ -111,7 +111,7 @@ def _as_text(info: BackboneInfo) -> str:
         ("licence", info.licence),
         ("url", info.url or "none"),
         ("file", info.file or "none"),
-        ("sha256", info.sha256),
+        ("graph sha256" if info.url is None else "file sha256", info.sha256),
         ("weights", _where(info)),
     ]
     layers = [(layer.name, layer.channels, layer.stride) for layer in info.layers]

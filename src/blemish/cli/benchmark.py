@@ -127,12 +127,14 @@ def benchmark(
         )
     summary = Summary(found, against=against)
     if out is not None:
-        write_bytes(out / "results.csv", runs_csv(found.runs).encode())
-        write_bytes(out / "table.md", as_markdown(summary).encode())
+        write_bytes(out / "results.csv", runs_csv(found.runs).encode(errors="surrogateescape"))
+        markdown = as_markdown(summary).encode(errors="surrogateescape")
+        write_bytes(out / "table.md", markdown)
     if as_json:
         click.echo(json.dumps(summary.to_json() | {"notes": notes(summary)}, indent=2))
     else:
-        click.echo(as_text(summary))
+        # Names of files may hold bytes that are no text.
+        click.echo(as_text(summary).encode(errors="backslashreplace").decode())
     _end(found)
 
 

@@ -13,13 +13,14 @@ from blemish.arrays import BoolArray
 from blemish.cli.options import PATH, quiet_option
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import Sample, read_dataset
+from blemish.descriptions import evaluation_lines, threshold_text
 from blemish.errors import OutputError
 from blemish.evaluation import Evaluation, evaluate
 from blemish.fitting import fit
 from blemish.generated import PRODUCTS, write_product
 from blemish.inspection import Inspected
 from blemish.model import Model
-from blemish.results import ResultsFolder, evaluation_lines, threshold_text
+from blemish.results import ResultsFolder
 from blemish.writing import write_bytes
 
 _NOTE = "generated.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -15,13 +16,14 @@ from blemish.cli.options import (
     quiet_option,
     rate_options,
     report_failures,
+    results_folder,
 )
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import Sample, read_dataset
+from blemish.descriptions import evaluation_lines, model_facts
 from blemish.evaluation import evaluate as evaluate_model
 from blemish.inspection import Inspected
 from blemish.model import load_model
-from blemish.results import ResultsFolder, evaluation_lines, model_facts
 
 
 @click.command()
@@ -56,15 +58,11 @@ def evaluate(
     """  # noqa: D301
     loaded = load_model(model)
     samples = read_dataset(data, split="test", layout=layout, category=category)
-    folder = None
-    if out is not None:
-        folder = ResultsFolder(
-            out,
-            loaded,
-            title=model.stem,
-            threshold=loaded.threshold(false_alarm_rate),
-            pictures=pictures,
-        )
+    if not quiet:
+        good = sum(not sample.is_anomalous for sample in samples)
+        click.echo(f"Test images: {good} good, {len(samples) - good} anomalous.", err=True)
+    threshold = loaded.threshold(false_alarm_rate)
+    folder = results_folder(out, loaded, title=model.stem, threshold=threshold, pictures=pictures)
     failed: list[str] = []
 
     def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:
@@ -75,7 +73,7 @@ def evaluate(
             shown = name.relative_to(data) if name.is_relative_to(data) else Path(name.name)
             folder.add(shown.as_posix(), found, label=sample.defect, truth=mask)
 
-    with ProgressBar(quiet=quiet) as progress:
+    with ProgressBar(quiet=quiet) as progress, nullcontext() if folder is None else folder:
         result = evaluate_model(
             loaded,
             samples,
@@ -88,8 +86,6 @@ def evaluate(
     else:
         click.echo("\n".join(evaluation_lines(result)))
     if folder is not None:
-        report = folder.finish(
-            evaluation=result, facts=model_facts(loaded, loaded.threshold(false_alarm_rate))
-        )
+        report = folder.finish(evaluation=result, facts=model_facts(loaded, threshold))
         click.echo(f"Report: {report}", err=as_json)
     report_failures(failed)

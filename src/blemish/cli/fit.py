@@ -11,13 +11,13 @@ import click
 from blemish.cli.options import PATH, Numbers, data_options, quiet_option
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import read_dataset
+from blemish.descriptions import threshold_text
 from blemish.embedding import REDUCTIONS
 from blemish.fitting import fit as fit_model
 from blemish.gaussian import SHRINKAGES
 from blemish.images import read_mask
 from blemish.maps import BLURS, UPSAMPLINGS
 from blemish.plan import FitPlan
-from blemish.results import threshold_text
 from blemish.scoring import SCORES
 from blemish.settings import PRESETS, FitSettings
 from blemish.writing import check_writable

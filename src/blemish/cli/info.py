@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from blemish.cli.options import PATH
+from blemish.descriptions import model_facts
 from blemish.model import load_model
 from blemish.model_file import read_header
-from blemish.results import model_facts
 
 
 @click.command()

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from blemish.cli.options import PATH, pictures_option, quiet_option, rate_options, report_failures
+from blemish.cli.options import (
+    PATH,
+    pictures_option,
+    quiet_option,
+    rate_options,
+    report_failures,
+    results_folder,
+)
 from blemish.cli.progress import ProgressBar
+from blemish.descriptions import model_facts
 from blemish.errors import DatasetError
 from blemish.images import list_images
 from blemish.inspection import inspect_images
 from blemish.model import load_model
-from blemish.results import COLUMNS, ResultsFolder, csv_line, model_facts, record_of
+from blemish.results import COLUMNS, csv_line, record_of
 
 ANOMALOUS_STATUS = 3
 
@@ -52,18 +61,16 @@ def inspect(
     Example:
         blemish inspect bottle.blemish new/ --out results/
     """  # noqa: D301
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other.")
     loaded = load_model(model)
-    named, not_images = find_images(images)
+    named, not_images = find_images(images, leave_out=out)
     threshold = loaded.threshold(false_alarm_rate)
-    folder = None
-    if out is not None:
-        folder = ResultsFolder(
-            out, loaded, title=model.stem, threshold=threshold, pictures=pictures
-        )
-    say = _printer(as_json=as_json, as_csv=as_csv, quiet=quiet or out is not None)
+    folder = results_folder(out, loaded, title=model.stem, threshold=threshold, pictures=pictures)
+    say = _printer(as_json=as_json, as_csv=as_csv)
     errors: list[str] = []
     anomalous = 0
-    with ProgressBar(quiet=quiet) as progress:
+    with ProgressBar(quiet=quiet) as progress, nullcontext() if folder is None else folder:
         found = inspect_images(
             loaded,
             [path for path, _ in named],
@@ -71,9 +78,9 @@ def inspect(
             progress=progress,
         )
         for (_, name), one in zip(named, found, strict=True):
+            say(record_of(name, one))
             if folder is not None:
                 folder.add(name, one)
-            say(record_of(name, one))
             if one.decision is None:
                 errors.append(str(one.error))
             else:
@@ -83,8 +90,8 @@ def inspect(
         click.echo(f"Report: {report}", err=as_json or as_csv)
     if not quiet:
         click.echo(
-            f"{len(named) - len(errors)} images inspected: {anomalous} anomalous. "
-            f"{len(errors)} could not be read; {not_images} other files are no images.",
+            f"Inspected {len(named) - len(errors)} of {len(named)} images: {anomalous} anomalous, "
+            f"{len(errors)} unreadable; {not_images} other files are no images.",
             err=True,
         )
     report_failures(errors)
@@ -92,12 +99,14 @@ def inspect(
         raise click.exceptions.Exit(ANOMALOUS_STATUS)
 
 
-def find_images(places: Sequence[Path]) -> tuple[list[tuple[Path, str]], int]:
+def find_images(
+    places: Sequence[Path], *, leave_out: Path | None = None
+) -> tuple[list[tuple[Path, str]], int]:
     """Images of files and folders with the names to show, and the number of other files.
 
     A file keeps its name, an image in a folder its path below the folder; where two would be
     called the same, all are called by their path below the folder common to all. An image given
-    twice is one.
+    twice is one. Pictures in `leave_out`, the folder of results, are left out.
     """
     found: list[tuple[Path, str]] = []
     others = 0
@@ -108,6 +117,9 @@ def find_images(places: Sequence[Path]) -> tuple[list[tuple[Path, str]], int]:
             found += [(path, path.relative_to(place).as_posix()) for path in paths]
         else:
             found.append((place, place.name))
+    if leave_out is not None:
+        results = _absolute(leave_out)
+        found = [each for each in found if not _absolute(each[0]).is_relative_to(results)]
     if not found:
         raise DatasetError(
             f"There must be images in {', '.join(map(str, places))}, but there are none "
@@ -127,16 +139,17 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 
-def _printer(*, as_json: bool, as_csv: bool, quiet: bool) -> Callable[[dict[str, object]], None]:
+def _printer(*, as_json: bool, as_csv: bool) -> Callable[[dict[str, object]], None]:
     """How a record is printed, as soon as it is there."""
 
     def people(record: dict[str, object]) -> None:
+        name = "".join(c if c.isprintable() else "?" for c in str(record["image"]))
         if record["decision"] is not None:
-            click.echo(f"{record['decision']:<9}  {record['score']:10.4f}  {record['image']}")
+            click.echo(f"{record['decision']:<9}  {record['score']:10.4f}  {name}")
 
     if as_json:
         return lambda record: click.echo(json.dumps(record))
     if as_csv:
         click.echo(csv_line(COLUMNS), nl=False)
         return lambda record: click.echo(csv_line(record.values()), nl=False)
-    return (lambda _: None) if quiet else people
+    return people

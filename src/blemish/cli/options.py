@@ -8,6 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from blemish.model import Model
+from blemish.results import PICTURES, ResultsFolder
+from blemish.threshold import Threshold
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
@@ -49,9 +53,12 @@ class Numbers(click.ParamType[Any]):
 
 
 class Words(click.ParamType[Any]):
-    """Words with commas between them; "none" is no word."""
+    """Words of a list, with commas between them; "none" is no word."""
 
     name = "words"
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self.allowed = allowed
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -60,7 +67,11 @@ class Words(click.ParamType[Any]):
         if isinstance(value, tuple):
             return value
         words = tuple(word.strip() for word in str(value).split(",") if word.strip())
-        return () if words == ("none",) else words
+        if words == ("none",):
+            return ()
+        if unknown := [word for word in words if word not in self.allowed]:
+            self.fail(f"{unknown[0]!r} is none of {', '.join(self.allowed)}")
+        return words
 
 
 class Seeds(click.ParamType[Any]):
@@ -104,10 +115,10 @@ def pictures_option(command: F) -> F:
     """Kinds of pictures to write."""
     return click.option(
         "--pictures",
-        type=Words(),
+        type=Words(PICTURES),
         default="five-panel",
         show_default=True,
-        help="With --out: kinds of five-panel, levels, heat-map, overlay, mask, contour; or none.",
+        help=f"With --out: kinds of {', '.join(PICTURES)}; or none.",
     )(command)
 
 
@@ -118,6 +129,18 @@ def rate_options(command: F) -> F:
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         help="Share of good images that may be called anomalous. Default: the model's.",
     )(command)
+
+
+def results_folder(
+    out: Path | None, model: Model, *, title: str, threshold: Threshold, pictures: Sequence[str]
+) -> ResultsFolder | None:
+    """Folder of results if --out is given; --pictures without it is wrong usage."""
+    if out is not None:
+        return ResultsFolder(out, model, title=title, threshold=threshold, pictures=pictures)
+    source = click.get_current_context().get_parameter_source("pictures")
+    if source is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--pictures needs --out, the folder to write them to.")
+    return None
 
 
 def report_failures(reasons: Sequence[str]) -> None:

@@ -1,0 +1,82 @@
+"""The images to learn from: enough of them, readable, and of one shape."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from blemish.errors import BlemishError, NotFittedError, OtherShapeWarning, ShapeError
+from blemish.images import image_size, list_images, to_rgb
+from blemish.loading import ImageLike, one_of_all
+
+LEAST_IMAGES = 3
+_SHAPE_TOLERANCE = 0.02
+
+
+def training_images(images: Path | str | Iterable[ImageLike]) -> Sequence[ImageLike]:
+    """Images to learn from, of a folder or as given.
+
+    Raises
+    ------
+    ShapeError
+        One array instead of several.
+    NotFittedError
+        Fewer than 3.
+    """
+    if isinstance(images, np.ndarray):
+        raise ShapeError.of(
+            "images", "a list of arrays", images.shape, "Put the images into a list, even one."
+        )
+    if isinstance(images, Path | str):
+        images = list_images(Path(images))[0]
+    found = list(images)
+    if len(found) < LEAST_IMAGES:
+        raise NotFittedError(
+            f"A model needs at least {LEAST_IMAGES} images of good parts, but there "
+            f"{'is' if len(found) == 1 else 'are'} {len(found)}. Give more; 20 to 300 are usual."
+        )
+    return found
+
+
+def source_sizes(images: Sequence[ImageLike]) -> list[tuple[int, int]]:
+    """Height and width of every image, by its header; refuses before any work what is none.
+
+    Raises
+    ------
+    ImageError
+        Names all images that cannot be used, if they are few.
+    """
+    sizes, errors = [], []
+    for image in images:
+        try:
+            sizes.append(_source_size(image))
+        except BlemishError as error:
+            errors.append(error)
+    if errors:
+        raise one_of_all(errors, len(images))
+    return sizes
+
+
+def _source_size(image: ImageLike) -> tuple[int, int]:
+    if isinstance(image, Path | str):
+        return image_size(Path(image))
+    shape = np.shape(image)
+    if len(shape) not in (2, 3):
+        shape = to_rgb(image).shape  # which refuses, and says why
+    return shape[0], shape[1]
+
+
+def warn_of_other_shapes(sizes: Sequence[tuple[int, int]]) -> None:
+    """Say how many images have another shape than the first: they are stretched alike."""
+    first = sizes[0][0] / sizes[0][1]
+    others = sum(abs(height / width / first - 1) > _SHAPE_TOLERANCE for height, width in sizes)
+    if others:
+        warnings.warn(
+            f"{others} of {len(sizes)} images have another shape (height / width) than the first, "
+            f"{sizes[0][0]}x{sizes[0][1]}: all are stretched to one. Are they of one camera?",
+            OtherShapeWarning,
+            stacklevel=3,
+        )
