@@ -1,6 +1,7 @@
 """Runs over categories, scores and seeds: all done, none repeated, means computed."""
 
 import json
+import os
 from dataclasses import replace
 from itertools import product
 
@@ -12,7 +13,7 @@ from blemish.benchmark import METRICS, run_benchmark
 from blemish.benchmark_summary import Summary
 from blemish.benchmark_tables import notes
 from blemish.datasets import read_dataset
-from blemish.errors import BackboneError, InputError, OutputError
+from blemish.errors import BackboneError, BlemishWarning, InputError, OutputError
 from blemish.evaluation import evaluate
 from blemish.fitting import fit
 from blemish.run_log import Run, RunLog
@@ -54,12 +55,12 @@ def test_every_category_score_and_seed_is_run_once(data, settings, measured):
     found = run_benchmark(
         data,
         settings,
-        scores=("gaussian", "chebyshev"),
+        scores=("gaussian", "hybrid"),
         seeds=(3, 5),
         progress=lambda step, stage, done, total: steps.append(step),
         on_run=lambda run, reused: told.append((key(run), reused)),
     )
-    expected = set(product(["cup", "lid"], ["gaussian", "chebyshev"], [3, 5]))
+    expected = set(product(["cup", "lid"], ["gaussian", "hybrid"], [3, 5]))
     assert {key(run) for run in found.runs} == expected
     assert len(found.runs) == len(measured) == 8
     assert told == [(key(run), False) for run in found.runs]
@@ -238,7 +239,8 @@ def test_a_log_that_cannot_be_written_ends_it_all(data, settings, measured, tmp_
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("x", "Expecting value: line 1 column 1 (char 0)"),
+        ("{\n5", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ("5", "it is no object with the fields of a run"),
         ('{"score": 1}', "it is no object with the fields of a run"),
         ('{"identity": 1}', "it is no object with the fields of a run"),
@@ -254,6 +256,37 @@ def test_a_log_with_something_else_in_it_is_an_error(line, reason, tmp_path):
         f"{path} must hold one run of a benchmark per line, but line 2 holds something else: "
         f"{reason}. Remove the file, or name another folder."
     )
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_last_line_that_is_cut_off_is_dropped(end, data, settings, measured, tmp_path):
+    path = tmp_path / "runs.jsonl"
+    run_benchmark(data, settings, only=["cup"], seeds=(0, 1), log=RunLog(path))
+    first, second = path.read_text().splitlines()
+    for length in (1, 2, 100, len(second) - 1):
+        path.write_text(f"{first}\n{second[:length]}{end}")
+        with pytest.warns(BlemishWarning) as told:
+            log = RunLog(path)
+        assert [str(one.message) for one in told] == [
+            f"{path}: the last line is incomplete. Its run is measured again."
+        ]
+        assert len(log) == 1
+    found = run_benchmark(data, settings, only=["cup"], seeds=(0, 1), log=log)
+    assert (found.reused, len(measured), len(RunLog(path))) == (1, 3, 2)
+    path.write_text(f"{first}\n{second}")
+    assert len(RunLog(path)) == 2
+
+
+def test_names_that_are_no_text_are_measured(settings, measured, tmp_path):
+    data = write_data(tmp_path, "cup")
+    image = data / "cup" / "test" / "good" / "000.png"
+    try:
+        image.rename(image.with_name(os.fsdecode(b"\xff.png")))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    log = RunLog(tmp_path / "runs.jsonl")
+    run_benchmark(data, settings, log=log)
+    assert run_benchmark(data, settings, log=log).reused == 1
 
 
 def test_a_run_survives_its_file(tmp_path):

@@ -36,7 +36,7 @@ def test_show_describes_published_weights(cache):
         "licence       BSD-3-Clause\n"
         "url           https://download.pytorch.org/models/resnet18-f37072fd.pth\n"
         f"file          {cache}/resnet18-f37072fd.pth\n"
-        "sha256        f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec\n"
+        "file sha256   f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec\n"
         "weights       to download\n"
         "\n"
         "layer      channels    stride\n"
@@ -73,7 +73,8 @@ def test_show_describes_an_onnx_file(tmp_path):
         "is_ready": True,
     }
     text = run("show", path).output
-    assert "default dims  chosen by the embedding\n" in text
+    assert "default dims  100, or all if fewer\n" in text
+    assert f"graph sha256  {sha256}\n" in text
     assert "mean          none\n" in text
     assert text.split("\n\n")[0].endswith("weights       file")
 

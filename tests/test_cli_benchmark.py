@@ -1,6 +1,7 @@
 """`blemish benchmark`: whole outputs."""
 
 import json
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -32,7 +33,7 @@ def small(data, network, *arguments):
 
 def test_tables_go_to_standard_output_and_runs_to_standard_error(data, network, tmp_path):
     out = tmp_path / "out"
-    result = small(data, network, "--scores", "gaussian,chebyshev", "--out", out)
+    result = small(data, network, "--scores", "gaussian,hybrid", "--out", out)
     assert result.exit_code == 0
     titles = [line for line in result.stdout.splitlines() if line and line[0].isupper()]
     assert titles[:6] == [
@@ -46,7 +47,7 @@ def test_tables_go_to_standard_output_and_runs_to_standard_error(data, network, 
     lines = result.stderr.splitlines()
     assert lines[0] == f"{out}: 0 runs known."
     assert [line.split(":")[0] for line in lines[1:]] == [
-        f"{name} {score} seed 0" for name in ("cup", "lid") for score in ("gaussian", "chebyshev")
+        f"{name} {score} seed 0" for name in ("cup", "lid") for score in ("gaussian", "hybrid")
     ]
     assert sorted(path.name for path in out.iterdir()) == ["results.csv", "runs.jsonl", "table.md"]
     assert len((out / "results.csv").read_text().splitlines()) == 5
@@ -142,6 +143,20 @@ def test_every_setting_of_a_fit_is_an_option_here():
     here = {option.name for option in benchmark.params}
     there = {option.name for option in fit.params} - {"images", "ignore_mask", "category"}
     assert there - here == {"score", "seed"}
+
+
+def test_a_category_whose_name_is_no_text_is_shown(network, tmp_path):
+    name = os.fsdecode(b"c\xffp")
+    try:
+        data = write_data(tmp_path / "data", name, "lid")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    out = tmp_path / "out"
+    result = small(data, network, "--out", out)
+    assert result.exit_code == 0
+    assert "\nc\\udcffp " in result.stdout
+    assert b"\nc\xffp," in (out / "results.csv").read_bytes()
+    assert b"\n| c\xffp " in (out / "table.md").read_bytes()
 
 
 def test_claims_can_be_json():

@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,18 +185,77 @@ def test_train_and_test_folders_without_good_are_a_folder(tmp_path):
     assert detect_layout(tmp_path) == "folder"
 
 
-@pytest.mark.parametrize(
-    ("path", "found"),
-    [("none", "it does not exist"), ("a.txt", "it is a file"), ("b", "it holds c, d")],
-)
-def test_nothing_that_is_known(tmp_path, path, found):
-    plant(tmp_path, "a.txt", "b/c/0.png", "b/d/0.png")
-    assert error_of(detect_layout, tmp_path / path) == (
-        f"{tmp_path / path} must hold images, a subfolder of images named good, or one of the "
-        "datasets visa, mvtec, btad, shanghaitech, hyper-kvasir, lag, kolektorsdd2, kolektorsdd; "
-        f"or be a CSV file; but {found}. "
-        "Give another folder, or force a layout to see what it lacks."
+def test_nothing_that_is_known(tmp_path):
+    plant(tmp_path, "b/c/0.png", "b/d/0.png")
+    assert error_of(detect_layout, tmp_path / "b") == (
+        f"{tmp_path}/b must hold images, a subfolder of images named good, or one of the datasets "
+        "visa, mvtec, btad, shanghaitech, hyper-kvasir, lag, kolektorsdd2, kolektorsdd, but it "
+        "holds c, d. Give another folder, or force a layout to see what it lacks."
     )
+
+
+FORMATS = "only of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        ("none", "does not exist. Check the path."),
+        ("none.png", "does not exist. Check the path."),
+        ("none.csv", "does not exist. Check the path."),
+        ("photo.png", "is a file. Give the folder that holds the images."),
+        ("a.txt", "is a file. Give the folder that holds the images."),
+        (
+            "x.GIF",
+            f"is a file; and images of the format .gif are not supported, {FORMATS}. "
+            "Convert the images, and give their folder.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_what_is_neither_a_folder_nor_a_csv_file(tmp_path, name, rest, split):
+    plant(tmp_path, "photo.png", "a.txt", "x.GIF")
+    path = tmp_path / name
+    for root in (path, str(path)):
+        assert error_of(read_dataset, root, split=split) == (
+            f"{path} must be a folder of images or a CSV file, but {rest}"
+        )
+
+
+def test_a_folder_of_images_that_cannot_be_read(tmp_path):
+    plant(tmp_path, "0.heic", "1.HEIC", "2.jp2", "notes.txt")
+    assert (
+        "but it holds 0.heic, 1.HEIC, 2.jp2, notes.txt (images of the formats .heic, .jp2 are not "
+        f"supported, {FORMATS}). Give another folder"
+    ) in error_of(detect_layout, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mvtec", "btad", "plain"])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_part_of_a_dataset_is_refused_unless_forced(tmp_path, name, part, monkeypatch):
+    normal = {"mvtec": "good", "btad": "ok", "plain": "Normal"}[name]
+    whole = plant(
+        tmp_path / "cup",
+        f"train/{normal}/0.png",
+        *(f"test/{normal}/{number}.png" for number in range(4)),
+        "test/dent/0.png",
+    )
+    expected = (
+        f"{{}} must be a whole data set, but is a part of the one in {whole}. "
+        f"Give {whole}, or force the layout 'folder' to take the part alone."
+    )
+    assert error_of(read_dataset, whole / part, split="train") == expected.format(whole / part)
+    monkeypatch.chdir(whole / part)
+    assert error_of(detect_layout, Path()) == expected.format(".")
+    assert read_dataset(whole / part, split="train", layout="folder")
+    assert read_dataset(whole, split="train")
+
+
+def test_a_folder_called_test_is_a_whole_one_where_nothing_lies_beside_it(tmp_path):
+    plant(tmp_path, "test/good/0.png", "train.txt", "other/good/0.png")
+    assert len(read_dataset(tmp_path / "test", split="train")) == 1
+    plant(tmp_path / "b", "train/good/0.png", "train/dent/0.png")
+    assert len(read_dataset(tmp_path / "b" / "train", split="train")) == 1
 
 
 def test_an_unknown_layout(tmp_path):

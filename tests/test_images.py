@@ -77,7 +77,8 @@ def test_float_files_are_scaled_by_the_stated_range_only(file):
     )
     assert refusal(read_image, path) == (
         f"{path} cannot be read: float32 samples need a stated range of values, but none is "
-        "given. State the values that mean black and white as value_range=(low, high)."
+        "given. State the values that mean black and white: --value-range LOW,HIGH of blemish fit, "
+        "or value_range=(low, high) in Python."
     )
 
 
@@ -92,16 +93,17 @@ def test_float_files_are_scaled_by_the_stated_range_only(file):
 def test_a_value_out_of_range_is_an_error_and_never_cut_off(file, value, value_range, reason):
     path = file(tiff_bytes(np.array([[0, value]], np.float32)))
     assert refusal(read_image, path, value_range=value_range) == (
-        f"{path} cannot be read: {reason}. State the range of values the camera can give as "
-        "value_range=(low, high)."
+        f"{path} cannot be read: {reason}. State the range of values the camera can give: "
+        "--value-range LOW,HIGH of blemish fit, or value_range=(low, high) in Python."
     )
 
 
 def test_a_range_that_cannot_apply_is_refused(file):
     path = file(png_bytes(RGB))
     assert refusal(read_image, path, value_range=(0, 4095)) == (
-        f"{path} cannot be read: a range of values can be stated for images of more than 8 bits "
-        "only, but this one has 8. Leave value_range out."
+        f"{path} cannot be read: images must have more than 8 bits per sample, since the model or "
+        "the call states a range of values, but this one has 8. Give a deep image, or leave the "
+        "range out."
     )
     path = file(png_bytes(GRAY12))
     for wrong in ((1, 1), (2, 1), (0, np.nan), (-np.inf, 1)):
@@ -180,7 +182,8 @@ def test_an_absurd_declared_size_is_refused_before_decoding(file):
         path = file(content)
         assert refusal(read_image, path) == (
             f"{path} cannot be read: it must have at most 100000000 pixels, but declares "
-            "60000x60000. If that is right, raise max_pixels."
+            "60000x60000. Use a smaller image, or read it in Python: "
+            "read_image(path, max_pixels=...)."
         )
         assert image_size(path) == (60000, 60000)
     path = file(png_bytes(RGB))
@@ -194,7 +197,8 @@ def test_a_file_far_too_long_is_refused_before_it_is_read(tmp_path):
         stream.truncate(5_000_000_000)
     assert refusal(read_image, path) == (
         f"{path} cannot be read: an image of at most 100000000 pixels must have at most 3267108864 "
-        "bytes, but the file has 5000000000. If that is right, raise max_pixels."
+        "bytes, but the file has 5000000000. Use a smaller image, or read it in Python: "
+        "read_image(path, max_pixels=...)."
     )
 
 
@@ -328,6 +332,57 @@ def test_an_array_of_another_type_is_refused(dtype):
         f"An image array must be uint8, uint16 or float, but is {np.dtype(dtype)}. "
         "Convert it so that its black and white are known."
     )
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        ([[0, 255]], "a list"),
+        (None, "None"),
+        (b"\x89PNG", "a bytes"),
+        (5, "an int"),
+        (Image, "a module"),
+    ],
+)
+def test_what_is_no_array_is_refused(image, kind):
+    with pytest.raises(InputError) as caught:
+        to_rgb(image)
+    assert str(caught.value) == (
+        f"An image must be a path or an array, but is {kind}. "
+        "Give one image: its file, or its pixels as uint8, uint16 or float."
+    )
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])
+def test_an_image_of_pillow_is_what_reading_its_file_gives(file, mode):
+    if mode == "I;16":
+        image = Image.fromarray(GRAY12.astype(np.uint16))
+    else:
+        image = Image.fromarray(RGB).convert(mode)
+    assert image.mode == mode
+    path = file(b"")
+    image.save(path, "PNG")
+    found = to_rgb(image)
+    np.testing.assert_array_equal(found, read_image(path))
+    with Image.open(path) as opened:  # not decoded before
+        np.testing.assert_array_equal(to_rgb(opened), found)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "CMYK", "YCbCr", "LAB", "HSV", "LA", "I"])
+def test_an_image_of_pillow_whose_numbers_are_no_colours_is_refused(mode):
+    with pytest.raises(InputError) as caught:
+        to_rgb(Image.new(mode, (3, 2)))
+    assert str(caught.value) == (
+        "An image of Pillow must have one of the modes L, RGB, RGBA, I;16, F, "
+        f'but has {mode}. Call its convert("RGB").'
+    )
+
+
+def test_an_image_of_pillow_that_cannot_be_decoded_is_refused(file):
+    path = file(pillow_bytes(np.zeros((64, 64, 3), np.uint8), "BMP")[:-100])
+    with Image.open(path) as image, pytest.raises(InputError) as caught:
+        to_rgb(image)
+    assert str(caught.value).startswith("An image must have pixels to give, but its decoder says: ")
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, 255.0, np.nan, np.inf, -np.inf])

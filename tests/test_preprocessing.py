@@ -90,10 +90,12 @@ def test_full_is_pillows_resize(interpolation):
 
 @pytest.mark.parametrize("interpolation", METHODS)
 def test_float_images_are_resized_alike_but_without_rounding(interpolation):
-    image = random_image(31, 50)
+    # Mid-gray, so that 8-bit resizing cuts nothing off between its two passes; each pass rounds
+    # by up to half a level, the first one's error weighed by at most 1.3 (bicubic) in the second.
+    image = np.random.default_rng(0).integers(64, 192, (31, 50, 3), dtype=np.uint8)
     settings = Preprocessing(resize=(16, 24), interpolation=interpolation)
     exact = settings.apply(image.astype(np.float32) / 255)
-    np.testing.assert_allclose(exact, settings.apply(image), atol=1.01 / 255)
+    np.testing.assert_allclose(exact, settings.apply(image), rtol=0, atol=1.2 / 255)
     assert not np.array_equal(exact, np.rint(exact * 255) / np.float32(255))
 
 

@@ -233,7 +233,7 @@ class _Data:
         digest = hashlib.sha256()
         for split in (self.train, self.test):
             for sample in split:
-                digest.update("\n".join(_facts(sample, root)).encode())
+                digest.update("\n".join(_facts(sample, root)).encode(errors="surrogateescape"))
         self.sha256 = digest.hexdigest()
 
     def identity(self, settings: FitSettings, backbone: Backbone) -> dict[str, object]:

@@ -30,9 +30,14 @@ from blemish.image_formats import Header, Pixels, bmp, jpeg, over_black, png, ti
 DEFAULT_MAX_PIXELS = 100_000_000
 """Images that declare more pixels are refused: 100 megapixels, a 10,000 x 10,000 image."""
 
+_AS_RANGE = "--value-range LOW,HIGH of blemish fit, or value_range=(low, high) in Python"
+_TOO_LARGE = "Use a smaller image, or read it in Python: read_image(path, max_pixels=...)."
+
 _BYTES_PER_PIXEL, _METADATA_BYTES = 32, 64 * 1024 * 1024
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+_PILLOW_MODES = ("L", "RGB", "RGBA", "I;16", "F")
 
 _FORMATS: tuple[
     tuple[tuple[bytes, ...], Callable[[bytes], Header], Callable[[bytes], Pixels]], ...
@@ -156,14 +161,15 @@ def list_images(folder: Path) -> tuple[list[Path], int]:
 
 
 def to_rgb(
-    array: NDArray[Any], *, value_range: tuple[float, float] | None = None
+    image: object, *, value_range: tuple[float, float] | None = None
 ) -> UInt8Array | Float32Array:
     """Bring an image that is already in memory into the form `read_image` returns.
 
     Parameters
     ----------
-    array : uint8, uint16 or float (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)
+    image : uint8, uint16 or float (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)
         Gray, RGB or RGB with alpha (laid over black). Floats are in 0..1, or in `value_range`.
+        See `as_array` for what may stand for an array.
     value_range : (low, high), optional
         The values that mean black and white in uint16 and float arrays; otherwise 0 and 65535, and
         0 and 1.
@@ -175,9 +181,9 @@ def to_rgb(
     Raises
     ------
     ShapeError
-        `array` has none of these shapes, or no pixels.
+        `image` has none of these shapes, or no pixels.
     InputError
-        `array` has another type, or values that are not finite or out of range.
+        `image` is no array or of another type, or has values that are not finite or out of range.
 
     Examples
     --------
@@ -185,6 +191,7 @@ def to_rgb(
     array([[[0., 0., 0.],
             [1., 1., 1.]]], dtype=float32)
     """
+    array = as_array(image)
     is_float = array.dtype.kind == "f"
     if array.dtype not in (np.uint8, np.uint16) and not is_float:
         raise InputError(
@@ -208,6 +215,47 @@ def to_rgb(
     if is_float and value_range is None:
         value_range = (0.0, 1.0)
     return _to_rgb(Pixels(samples, white), value_range)
+
+
+def as_array(image: object) -> NDArray[Any]:
+    """Take an array, or an object that holds one, such as an image of Pillow.
+
+    Pillow's EXIF orientation is not applied; `read_image` applies it.
+
+    Raises
+    ------
+    InputError
+        `image` is something else, a list for example, or cannot be decoded.
+
+    Examples
+    --------
+    >>> as_array([[0, 255]])
+    Traceback (most recent call last):
+    blemish.errors.InputError: An image must be a path or an array, but is a list. Give one image: \
+its file, or its pixels as uint8, uint16 or float.
+    """
+    if isinstance(image, np.ndarray):
+        return image
+    if not hasattr(type(image), "__array_interface__"):
+        kind = type(image).__name__
+        found = "None" if image is None else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+        raise InputError(
+            f"An image must be a path or an array, but is {found}. "
+            "Give one image: its file, or its pixels as uint8, uint16 or float."
+        )
+    mode = getattr(image, "mode", _PILLOW_MODES[0])
+    if mode not in _PILLOW_MODES:
+        raise InputError(
+            f"An image of Pillow must have one of the modes {', '.join(_PILLOW_MODES)}, "
+            f'but has {mode}. Call its convert("RGB").'
+        )
+    try:
+        return np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes now
+        raise InputError(
+            f"An image must have pixels to give, but its decoder says: {error}. "
+            "Replace its file, or take it out."
+        ) from error
 
 
 def _read(path: Path, max_pixels: int) -> tuple[Header, Pixels]:
@@ -262,7 +310,7 @@ def _check_length(path: Path, max_pixels: int) -> None:
         raise _unreadable(
             path,
             f"an image of at most {max_pixels} pixels must have at most {longest} bytes, but the "
-            f"file has {length}. If that is right, raise max_pixels.",
+            f"file has {length}. {_TOO_LARGE}",
         )
 
 
@@ -277,7 +325,7 @@ def _check_size(path: Path, header: Header, max_pixels: int | None) -> None:
         raise _unreadable(
             path,
             f"it must have at most {max_pixels} pixels, but declares "
-            f"{header.height}x{header.width}. If that is right, raise max_pixels.",
+            f"{header.height}x{header.width}. {_TOO_LARGE}",
         )
 
 
@@ -302,8 +350,8 @@ def _to_rgb(pixels: Pixels, value_range: tuple[float, float] | None) -> UInt8Arr
     if samples.dtype == np.uint8 and pixels.white == 255:
         if value_range is not None:
             raise InputError(
-                "a range of values can be stated for images of more than 8 bits only, but this "
-                "one has 8. Leave value_range out."
+                "images must have more than 8 bits per sample, since the model or the call states "
+                "a range of values, but this one has 8. Give a deep image, or leave the range out."
             )
     else:
         samples = _scale(samples, pixels.white, value_range)
@@ -320,7 +368,7 @@ def _scale(
         if white is None:
             raise InputError(
                 f"{samples.dtype} samples need a stated range of values, but none is given. "
-                "State the values that mean black and white as value_range=(low, high)."
+                f"State the values that mean black and white: {_AS_RANGE}."
             )
         value_range = (0, white)
     low, high = (float(value) for value in value_range)
@@ -330,7 +378,7 @@ def _scale(
     if not (low <= lowest and highest <= high):  # NaN compares false
         raise InputError(
             f"values must lie in {low:g} to {high:g}, but reach from {lowest:g} to {highest:g}. "
-            "State the range of values the camera can give as value_range=(low, high)."
+            f"State the range of values the camera can give: {_AS_RANGE}."
         )
     wide = np.float32 if samples.dtype.itemsize <= 2 else np.float64
     scaled = (samples.astype(wide) - wide(low)) / wide(high - low)

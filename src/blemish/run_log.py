@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from blemish.errors import InputError
+from blemish.errors import BlemishWarning, InputError
 from blemish.settings import FitSettings
 from blemish.writing import check_writable, write_bytes
 
@@ -88,7 +89,8 @@ class RunLog:
     ----------
     path : Path
         Read if it exists. Every run is added at once, in one step: an interruption loses only
-        the run under way. For one benchmark at a time.
+        the run under way. A last line that is cut off (by a full disk, a broken copy) is dropped
+        with a `BlemishWarning`. For one benchmark at a time.
 
     Raises
     ------
@@ -107,11 +109,22 @@ class RunLog:
                 text = path.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
                 raise InputError(self._complaint(1, str(error))) from error
-            for number, line in enumerate(text.splitlines(), start=1):
-                try:
-                    self._runs.append(Run.from_json(json.loads(line)))
-                except ValueError as error:
+            self._read(text.splitlines())
+
+    def _read(self, lines: Sequence[str]) -> None:
+        for number, line in enumerate(lines, start=1):
+            try:
+                self._runs.append(Run.from_json(json.loads(line)))
+            except json.JSONDecodeError as error:
+                if number < len(lines) or not line.startswith("{"):
                     raise InputError(self._complaint(number, str(error))) from error
+                warnings.warn(
+                    f"{self._path}: the last line is incomplete. Its run is measured again.",
+                    BlemishWarning,
+                    stacklevel=3,
+                )
+            except InputError as error:
+                raise InputError(self._complaint(number, str(error))) from error
 
     def __len__(self) -> int:
         return len(self._runs)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from blemish.errors import BlemishError, NotFittedError, OtherShapeWarning, ShapeError
-from blemish.images import image_size, list_images, to_rgb
+from blemish.images import as_array, image_size, list_images, to_rgb
 from blemish.loading import ImageLike, one_of_all
 
 LEAST_IMAGES = 3
@@ -63,10 +63,10 @@ def source_sizes(images: Sequence[ImageLike]) -> list[tuple[int, int]]:
 def _source_size(image: ImageLike) -> tuple[int, int]:
     if isinstance(image, Path | str):
         return image_size(Path(image))
-    shape = np.shape(image)
-    if len(shape) not in (2, 3):
-        shape = to_rgb(image).shape  # which refuses, and says why
-    return shape[0], shape[1]
+    pixels = as_array(image)
+    if pixels.ndim < 2:
+        pixels = to_rgb(pixels)  # which refuses, and says why
+    return pixels.shape[0], pixels.shape[1]
 
 
 def warn_of_other_shapes(sizes: Sequence[tuple[int, int]]) -> None:

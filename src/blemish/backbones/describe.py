@@ -22,7 +22,7 @@ class BackboneInfo:
     layers : tuple of Layer
         All that can be chosen, from fine to coarse.
     default_dims : int or None
-        Embedding dimensions kept by default; None: the embedding chooses.
+        Embedding dimensions kept by default; None: 100, or all channels if there are fewer.
     mean, std : tuple of 3 float, or None
         Normalisation inside the graph.
     source, licence : str

@@ -11,6 +11,7 @@ fourth normal image is kept for the test split if there are defects (see `holdou
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from blemish.datasets.holdout import hold_out
@@ -26,6 +27,15 @@ def is_folder_layout(root: Path) -> bool:
     """Whether `root` holds images, or a subfolder named good, ok or normal; or its train does."""
     top = root / TRAIN if _has_splits(root) else root
     return bool(images_in(top)) or any(_is_normal(path) for path in folders_in(top))
+
+
+def whole_of(root: Path) -> Path | None:
+    """The data set with ``train/good`` of which `root` is a split; None if it is of none."""
+    place = Path(os.path.abspath(root))  # noqa: PTH100 - a link keeps its name
+    whole = place.parent
+    if place.name not in (TRAIN, TEST) or not _has_splits(whole):
+        return None
+    return whole if any(_is_normal(path) for path in folders_in(whole / TRAIN)) else None
 
 
 def read_folder(root: Path, *, split: str) -> list[Sample]:

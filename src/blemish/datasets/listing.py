@@ -13,6 +13,13 @@ from blemish.images import SUFFIXES, list_images
 
 MOST_NAMES = 8  # in an error text
 
+UNSUPPORTED = (
+    *(".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif"),
+    *(".j2k", ".jfif", ".jp2", ".jpf", ".jxl", ".nef", ".orf", ".pbm", ".pcx", ".pgm"),
+    *(".pnm", ".ppm", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga"),
+)
+"""Suffixes of images that are not read."""
+
 
 def is_image(path: Path) -> bool:
     """Whether `path` is named like an image; the file is not opened."""
@@ -91,9 +98,30 @@ def names(words: list[str]) -> str:
     return ", ".join(words[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def unsupported(paths: list[Path]) -> str:
+    """Say that images among `paths` are of formats that are not read; "" if there are none.
+
+    Examples
+    --------
+    >>> unsupported([Path("a.GIF"), Path("b.txt")])
+    'images of the format .gif are not supported, only of .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp'
+    >>> unsupported([Path("a.png")])
+    ''
+    """  # noqa: E501
+    suffixes = sorted({path.suffix.lower() for path in paths} & set(UNSUPPORTED))
+    if not suffixes:
+        return ""
+    formats = f"format{'s' if len(suffixes) > 1 else ''} {', '.join(suffixes)}"
+    return f"images of the {formats} are not supported, only of {', '.join(SUFFIXES)}"
+
+
 def found_in(folder: Path) -> str:
     """What is at this path, as the second part of an error text: "it holds test, train"."""
     if folder.is_dir():
-        words = [path.name for path in entries(folder)]
-        return f"it holds {names(words)}" if words else "it is empty"
+        found = entries(folder)
+        if not found:
+            return "it is empty"
+        refused = unsupported(found)
+        words = names([path.name for path in found])
+        return f"it holds {words}" + (f" ({refused})" if refused else "")
     return "it is a file" if folder.exists() else "it does not exist"

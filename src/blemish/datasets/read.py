@@ -12,7 +12,7 @@ from typing import Protocol
 
 from blemish.datasets.btad import btad_categories, read_btad
 from blemish.datasets.csv_file import is_csv_layout, read_csv
-from blemish.datasets.folder import is_folder_layout, read_folder
+from blemish.datasets.folder import is_folder_layout, read_folder, whole_of
 from blemish.datasets.hyper_kvasir import is_hyper_kvasir_layout, read_hyper_kvasir
 from blemish.datasets.kolektorsdd import (
     is_kolektorsdd2_layout,
@@ -21,7 +21,7 @@ from blemish.datasets.kolektorsdd import (
     read_kolektorsdd2,
 )
 from blemish.datasets.lag import is_lag_layout, read_lag
-from blemish.datasets.listing import found_in
+from blemish.datasets.listing import found_in, unsupported
 from blemish.datasets.mvtec import mvtec_categories, read_mvtec
 from blemish.datasets.sample import Sample
 from blemish.datasets.shanghaitech import (
@@ -83,25 +83,49 @@ CATEGORIES_OF: dict[str, Callable[[Path], list[str]]] = {
 }
 
 
-def detect_layout(root: Path) -> str:
+def detect_layout(root: Path | str) -> str:
     """Name of the layout that `root` follows, one of `LAYOUTS`.
 
     Raises
     ------
     DatasetError
-        There is nothing at `root`, or it follows none.
+        There is nothing at `root`, it follows none, or it is the folder of one split.
     """
+    root = Path(root)
     for layout, is_recognised in RECOGNISED_BY.items():
         if is_recognised(root):
+            if layout == "folder":
+                _check_whole(root)
             return layout
+    if not root.is_dir():
+        raise DatasetError(_no_folder(root))
     raise DatasetError(
         f"{root} must hold images, a subfolder of images named good, or one of the datasets "
-        f"{', '.join(LAYOUTS[1:-1])}; or be a CSV file; but {found_in(root)}. "
+        f"{', '.join(LAYOUTS[1:-1])}, but {found_in(root)}. "
         "Give another folder, or force a layout to see what it lacks."
     )
 
 
-def categories(root: Path, layout: str | None = None) -> list[str]:
+def _no_folder(root: Path) -> str:
+    must = f"{root} must be a folder of images or a CSV file, but"
+    if not root.exists():
+        return f"{must} does not exist. Check the path."
+    if refused := unsupported([root]):
+        return f"{must} is a file; and {refused}. Convert the images, and give their folder."
+    return f"{must} is a file. Give the folder that holds the images."
+
+
+def _check_whole(root: Path) -> None:
+    """Refuse one split of a data set: half of it, and its good images would be split again."""
+    whole = whole_of(root)
+    if whole is not None:
+        raise DatasetError(
+            f"{root} must be a whole data set, but is a part of the one in {whole}. "
+            f"Give {whole}, or force the layout 'folder' to take the part alone."
+        )
+
+
+def categories(root: Path | str, layout: str | None = None) -> list[str]:
     """Categories of a dataset, sorted; none if its layout has no categories.
 
     Parameters
@@ -116,12 +140,13 @@ def categories(root: Path, layout: str | None = None) -> list[str]:
     DatasetError
         The layout is unknown or cannot be detected.
     """
+    root = Path(root)
     chosen = _layout(root, layout)
     return CATEGORIES_OF[chosen](root) if chosen in CATEGORIES_OF else []
 
 
 def read_dataset(
-    root: Path, *, split: str, layout: str | None = None, category: str | None = None
+    root: Path | str, *, split: str, layout: str | None = None, category: str | None = None
 ) -> list[Sample]:
     """List the samples of one split of a dataset. Opens no image.
 
@@ -147,6 +172,7 @@ def read_dataset(
     DatasetError
         The folder does not follow the layout: says what was looked for and what was found.
     """
+    root = Path(root)
     chosen = _layout(root, layout)
     if category is not None and chosen not in CATEGORIES_OF:
         raise DatasetError(
