@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import pytest
 
 from blemish.errors import OutputError
@@ -12,20 +14,25 @@ def test_writing_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file may grow beyond 1000 bytes: a write stops midway, as on a full disk."""
+    """No file may grow beyond 1000 bytes: a write stops midway, as on a full disk.
+
+    Only around the write itself: the log of the test run is a file, too.
+    """
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_an_error_and_keeps_the_old_file(tmp_path, full_disk):
+def test_a_full_disk_is_an_error_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.png"
     write_bytes(path, b"old")
-    with pytest.raises(OutputError) as caught:
+    with full_disk(), pytest.raises(OutputError) as caught:
         write_bytes(path, b"new" * 1000)
     assert str(caught.value) == (
         f"{path} must be a file that can be written, but writing it failed: "
