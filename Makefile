@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint types check bench install dev clean
+.PHONY: demo test test-slow lint types check docs bench install dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/blemish demo --out demo
@@ -22,6 +22,18 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: test lint types
+
+# The pictures of the documentation, made anew from generated images (needs chromium).
+docs: $(VENV)/.dev
+	$(BIN)/python docs/make_images.py
+
+# Where the data of the measurements lies; see the README for what each script shows.
+DATA ?= ../shared/data
+WEIGHTS ?= ../shared/weights/resnet18.tv_in1k.layers1-3.safetensors
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/fit_cost.py $(DATA)/mvtec/bottle --weights $(WEIGHTS)
+	$(BIN)/python benchmarks/false_alarms.py $(DATA)/mvtec/bottle $(DATA)/mvtec/screw --weights $(WEIGHTS)
+	$(BIN)/python benchmarks/metrics_memory.py
 
 install: $(VENV)/.installed
 

@@ -11,6 +11,7 @@ the thresholds state, and beside what so few held-out images would show by chanc
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from blemish.inspection import inspect_images
 from blemish.threshold import rate_interval
 
 
-def realised(root: Path, settings: blemish.FitSettings, weights: Path | None, folds: int) -> None:
-    """Cross-validate one category and print a row."""
+def realised(root: Path, settings: blemish.FitSettings, weights: Path | None, folds: int) -> bool:
+    """Cross-validate one category, print a row, and return whether the promise was kept."""
     images = [sample.image for sample in read_dataset(root, split="train")]
     order = np.random.default_rng(0).permutation(len(images))
     alarms, intervals = 0, []
@@ -42,6 +43,7 @@ def realised(root: Path, settings: blemish.FitSettings, weights: Path | None, fo
         f"| {chance[0]:.2%} to {chance[1]:.2%} |",
         flush=True,
     )
+    return bool(low <= rate <= high)
 
 
 def main() -> None:
@@ -59,12 +61,14 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     dims = 100 if options.backbone != "builtin" else None
+    kept = True
     for rate in options.rates:
         settings = blemish.FitSettings(
             backbone=options.backbone, preset="paper", dims=dims, false_alarm_rate=rate
         )
         for category in options.categories:
-            realised(category, settings, options.weights, options.folds)
+            kept &= realised(category, settings, options.weights, options.folds)
+    sys.exit(not kept)
 
 
 if __name__ == "__main__":

@@ -335,6 +335,11 @@ def test_unwritable_results_folder(model, product, tmp_path):
     assert "must be a folder to write to" in line
 
 
+def test_a_mistyped_folder_leaves_nothing_behind(tmp_path):
+    one_line(run("fit", tmp_path / "typo" / "sub" / "good", status=1))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_one_line(product, tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -446,6 +451,25 @@ def test_an_interrupted_inspection_keeps_what_was_decided(model, product, tmp_pa
     assert all(row["decision"] for row in rows)
 
 
+def test_pictures_of_an_evaluation_keep_apart(model, product, tmp_path):
+    rows = ["image,label,split"]
+    rows += [f"{product}/test/{kind}/000.png,{kind},test" for kind in ("good", "dent", "stain")]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    run("evaluate", model, tmp_path / "list.csv", "--layout", "csv", "--out", tmp_path / "out")
+    pictures = sorted((tmp_path / "out" / "five-panel").rglob("*.png"))
+    assert len(pictures) == 3
+    table = list(csv.DictReader((tmp_path / "out/results.csv").read_text().splitlines()))
+    assert len({row["image"] for row in table}) == len(table) == len(pictures)
+
+
+@pytest.mark.parametrize("command", ["inspect", "evaluate"])
+def test_a_rate_that_needs_more_images_is_said(model, product, command):
+    data = product / "test/good" if command == "inspect" else product
+    result = run(command, model, data, "--false-alarm-rate", "0.001", "--quiet")
+    assert result.stderr.startswith("Warning: threshold ")
+    assert "from 24 images: too few for 0.10% false alarms, which need 999;" in result.stderr
+
+
 def test_results_are_not_inspected_themselves(model, product, tmp_path):
     folder = tmp_path / "line"
     folder.mkdir()
@@ -453,6 +477,7 @@ def test_results_are_not_inspected_themselves(model, product, tmp_path):
     for _ in range(2):
         result = run("inspect", model, folder, "--out", folder / "results")
         assert "Inspected 1 of 1 images" in result.stderr
+        assert "0 other files are no images" in result.stderr
 
 
 def test_a_file_name_that_is_no_text_is_kept(model, product, tmp_path):

@@ -264,6 +264,52 @@ def test_without_room_for_the_spool_the_numbers_are_the_same(monkeypatch, give_u
     np.testing.assert_array_equal(again.calibration.scores, model.calibration.scores)
 
 
+def test_a_disk_that_is_full_at_the_end_of_a_pass_is_noticed_then():
+    resource = pytest.importorskip("resource")
+    spool = EmbeddingSpool(images=1)
+    spool.append([np.zeros((1, 400, 2), np.float32)])  # 3,200 bytes, still in the buffer
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        spool.close_pass()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not spool.complete
+    assert list(spool) == []
+
+
+def test_what_lies_under_the_ignore_mask_sets_neither_shrinkage_nor_directions():
+    ignored = np.zeros(SIZE, bool)
+    ignored[:16] = True
+    noise = np.random.default_rng(0)
+    calm = good_images(30)
+    wild = [image.copy() for image in calm]
+    for image in wild:
+        image[:12] = noise.integers(0, 255, (12, SIZE[1], 3))
+    for settings in ({"shrinkage": "oas"}, {"shrinkage": "ledoit-wolf"}):
+        first, second = (
+            small_model(images=images, ignore_mask=ignored, dims=(4, 0), **settings)
+            for images in (calm, wild)
+        )
+        assert first.regularisation.ridge == pytest.approx(second.regularisation.ridge, rel=1e-6)
+    first, second = (
+        small_model(images=images, ignore_mask=ignored, reduction="pca", dims=(2, 0))
+        for images in (calm, wild)
+    )
+    np.testing.assert_allclose(
+        first.embedding.projections[0], second.embedding.projections[0], rtol=1e-4
+    )
+
+
+def test_a_folder_that_is_a_data_set_gives_its_good_training_images(tmp_path):
+    from blemish.generated import write_product
+
+    write_product(tmp_path / "part", train=4, good=2, defective=1, size=(64, 64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert fit(tmp_path / "part", FitSettings(size=(64, 64))).count == 4
+
+
 def test_spool_returns_what_it_was_given():
     batches = [
         [np.random.default_rng(k).normal(size=(n, 4, 2)).astype(np.float32) for k in range(2)]

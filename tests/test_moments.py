@@ -165,7 +165,7 @@ def test_merging_another_pyramid_is_an_error_and_not_a_broadcast():
 
 
 def test_merging_shared_with_unshared_is_an_error():
-    with pytest.raises(ShapeError, match="shared: True"):
+    with pytest.raises(ShapeError, match="one value of shared, but one has False"):
         Moments(PYRAMID).merge(Moments(PYRAMID, shared=True))
 
 
@@ -186,3 +186,17 @@ def test_variance_of_one_image_is_an_error():
     assert str(caught.value) == (
         "This needs at least 2 images, but 1 were seen. Give more images of good parts."
     )
+
+
+def test_merging_other_ignored_positions_is_an_error():
+    other = np.ones(32)
+    other[[1, 2]] = 0
+    with pytest.raises(ShapeError, match="one set of positions, but one has 30"):
+        Moments(PYRAMID, shared=True, weights=WEIGHTS).merge(
+            Moments(PYRAMID, shared=True, weights=other)
+        )
+
+
+def test_merging_with_and_without_norms_is_an_error():
+    with pytest.raises(ShapeError, match="one value of norms, but one has True"):
+        Moments(PYRAMID, norms=True).merge(Moments(PYRAMID))

@@ -111,9 +111,10 @@ def test_pooled_statistics_leave_out_ignored_positions():
     np.testing.assert_allclose(same.means[2], calm.means[2], rtol=1e-6)
 
 
-def test_score_that_needs_statistics_says_so():
+@pytest.mark.parametrize("score", sorted(WITH_STATISTICS))
+def test_score_that_needs_statistics_says_so(score):
     moments = moments_of(made_up_levels(20))
-    scorer = Scorer(moments, RIDGE, ScoreSettings("hybrid-calibrated"))
+    scorer = Scorer(moments, RIDGE, ScoreSettings(score))
     with pytest.raises(InputError, match=r"Call learn_statistics\(\) first"):
         scorer(made_up_levels(1))
 

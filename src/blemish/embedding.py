@@ -214,13 +214,17 @@ def constant_channels(feature_maps: Sequence[Float32Array]) -> list[BoolArray]:
     return [np.asarray(maps.std(axis=(0, 2, 3)) <= 1e-5 * maps.std()) for maps in feature_maps]
 
 
-def layer_covariances(batches: Iterable[Sequence[Float32Array]]) -> list[Float64Array]:
+def layer_covariances(
+    batches: Iterable[Sequence[Float32Array]], *, ignored: Sequence[BoolArray] | None = None
+) -> list[Float64Array]:
     """Covariance of each layer's channels, over images and positions together.
 
     Parameters
     ----------
     batches : iterable of lists of float32 (N, C, h, w)
         Feature maps, fine to coarse; streamed once.
+    ignored : list of bool (h, w), optional
+        Per layer, positions that do not count.
 
     Returns
     -------
@@ -229,7 +233,10 @@ def layer_covariances(batches: Iterable[Sequence[Float32Array]]) -> list[Float64
     sums: list[tuple[float, Float64Array, Float64Array]] = []
     for batch in batches:
         for k, maps in enumerate(batch):
-            flat = maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1]).astype(np.float64)
+            by_position = maps.transpose(0, 2, 3, 1)
+            if ignored is not None:
+                by_position = by_position[:, ~ignored[k]]
+            flat = by_position.reshape(-1, maps.shape[1]).astype(np.float64)
             count, mean = float(len(flat)), flat.mean(axis=0)
             centred = flat - mean
             scatter = centred.T @ centred

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from blemish.arrays import BoolArray, FloatArray
-from blemish.datasets import Sample, load_mask
+from blemish.datasets import Sample, load_mask, read_dataset
 from blemish.errors import DatasetError, ImageError
 from blemish.images import image_size
 from blemish.inspection import Inspected, inspect_images
@@ -114,7 +114,7 @@ class Evaluation:
 
 def evaluate(
     model: Model,
-    samples: Sequence[Sample],
+    samples: Sequence[Sample] | Path | str,
     *,
     false_alarm_rate: float | None = None,
     progress: Progress | None = None,
@@ -125,7 +125,8 @@ def evaluate(
     Parameters
     ----------
     model : Model
-    samples : sequence of Sample
+    samples : sequence of Sample, or folder of a data set
+        Of a folder, the test images.
     false_alarm_rate : float in (0, 1), optional
         For the decisions; the metrics need no threshold.
     progress, on_image : functions, optional
@@ -143,10 +144,20 @@ def evaluate(
 
     Examples
     --------
-    >>> samples = read_dataset(Path("mvtec/bottle"), split="test")  # doctest: +SKIP
-    >>> evaluate(load_model("bottle.blemish"), samples).image_auroc  # doctest: +SKIP
-    0.9968
+    >>> import tempfile
+    >>> from blemish import FitSettings, fit
+    >>> from blemish.generated import write_product
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     write_product(Path(place), train=20, good=3, defective=1, size=(64, 64))
+    ...     model = fit(place, FitSettings(size=(64, 64), dims=(5, 5, 5)))
+    ...     measured = evaluate(model, place)
+    >>> measured.good_images, measured.anomalous_images, measured.pixel_auroc > 0.5
+    (3, 7, True)
     """
+    if isinstance(samples, Path | str):
+        samples = read_dataset(Path(samples), split="test")
+    if not samples:
+        raise DatasetError("There must be samples to evaluate, but there are none. Give some.")
     _check_masks(samples)
     gathered = _Gathered(model)
     paths = [sample.image for sample in samples]
@@ -168,9 +179,11 @@ def _check_masks(samples: Sequence[Sample]) -> None:
     for sample in samples:
         if sample.mask is None or sample.mask_frame is not None:
             continue
-        with contextlib.suppress(ImageError):  # an unreadable image is reported in its turn
+        try:
             image = image_size(sample.image)
-            check_mask_size(image_size(sample.mask), image, sample.mask)
+        except ImageError:
+            continue  # reported in its turn
+        check_mask_size(image_size(sample.mask), image, sample.mask)
 
 
 class _Gathered:

@@ -22,6 +22,7 @@ from blemish.embedding import (
     choose_embedding,
     constant_channels,
     layer_covariances,
+    sum_layers,
 )
 from blemish.engines.openvino import FeatureExtractor
 from blemish.errors import (
@@ -32,13 +33,12 @@ from blemish.fitted import Fitted
 from blemish.gaussian import regularisation_of
 from blemish.input_size import check_size, full_size_for, position_mask
 from blemish.loading import ImageLike, load_batches
-from blemish.model import Model, Progress, map_operator, position_weights
+from blemish.model import Model, Progress, map_operator, never_reached, position_weights
 from blemish.moments import Moments
 from blemish.plan import FitPlan, check_network_memory, plan_fit
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
 from blemish.scorer import (
-    WITH_DISTANCE,
     WITH_STATISTICS,
     LeftOutScorer,
     ScoreStatistics,
@@ -68,7 +68,8 @@ def fit(
     Parameters
     ----------
     images : folder, or files or arrays
-        Good parts only, at least 3.
+        Good parts only, at least 3. Of a folder in the layout of a data set, the good training
+        images are used.
     settings : FitSettings, optional
     backbone : Backbone, optional
         Instead of the one that the settings name.
@@ -122,9 +123,13 @@ def fit(
     ignored = None if ignore_mask is None else _ignored(ignore_mask, preprocessing, sizes[0])
     source = _Features(found, backbone, preprocessing, settings, progress or _silent)
     with closing(source):
-        embedding = _embedding(source, settings, backbone)
+        embedding = _embedding(source, settings, backbone, ignored)
         plan = plan_fit(
-            embedding.pyramid(source.grids), len(found), backbone=backbone, shared=settings.shared
+            embedding.pyramid(source.grids),
+            len(found),
+            backbone=backbone,
+            shared=settings.shared,
+            norms=settings.shrinkage == "ledoit-wolf",
         )
         if on_plan is not None:
             on_plan(plan)
@@ -146,7 +151,10 @@ def _learn(
     weights = position_weights(pyramid, ignored)
     moments = _gather(source, embedding, pyramid, settings, weights)
     regularisation = regularisation_of(
-        moments, epsilon=settings.epsilon, shrinkage=settings.shrinkage
+        moments,
+        epsilon=settings.epsilon,
+        shrinkage=settings.shrinkage,
+        counted=None if weights is None else weights[-1] > 0,
     )
     left_out = LeftOutScorer(
         moments, regularisation, settings.score_settings, position_weights=weights
@@ -283,16 +291,8 @@ def _gather(
 def _warn_if_never_reached(model: Model) -> None:
     """A Chebyshev bound ends at its scale; a threshold beyond it would never alarm."""
     threshold = model.threshold()
-    settings = model.settings
-    if settings.score in WITH_DISTANCE or threshold.value < settings.chebyshev_scale:
-        return
-    warnings.warn(
-        f"The threshold {threshold.value:.6g} cannot be reached: the score {settings.score} ends "
-        f"at {settings.chebyshev_scale:g}, so this model never raises an alarm. Use more images, "
-        "a higher false-alarm rate, or another score.",
-        UnreachableThresholdWarning,
-        stacklevel=3,
-    )
+    if not model.can_alarm(threshold):
+        warnings.warn(never_reached(model, threshold), UnreachableThresholdWarning, stacklevel=3)
 
 
 def _preprocessing(
@@ -309,14 +309,28 @@ def _preprocessing(
     return replace(preset, interpolation=settings.interpolation)
 
 
-def _embedding(source: _Features, settings: FitSettings, backbone: Backbone) -> Embedding:
+def _embedding(
+    source: _Features, settings: FitSettings, backbone: Backbone, ignored: BoolArray | None
+) -> Embedding:
     channels = [layer.channels for layer in backbone.layers]
     dims = settings.dims
     if dims is None and settings.reduction != "none":
         dims = min(backbone.default_dims or DEFAULT_DIMS, sum(channels))
-    covariances = None
+
+    def reduced(maps: Sequence[Float32Array]) -> Sequence[Float32Array]:
+        """What the reduction will be applied to."""
+        return sum_layers(maps) if settings.layer_sums else maps
+
+    covariances, constant = None, None
     if settings.reduction == "pca":
-        covariances = layer_covariances(source.maps("principal components"))
+        covariances = layer_covariances(
+            (reduced(maps) for maps in source.maps("principal components")),
+            ignored=None
+            if ignored is None
+            else [position_mask(ignored, grid) for grid in source.grids],
+        )
+    elif settings.reduction in ("random", "stratified"):
+        constant = constant_channels(reduced(source.probe()))
     return choose_embedding(
         channels,
         reduction=settings.reduction,
@@ -324,7 +338,7 @@ def _embedding(source: _Features, settings: FitSettings, backbone: Backbone) -> 
         seed=settings.seed,
         layer_sums=settings.layer_sums,
         covariances=covariances,
-        constant=constant_channels(source.probe()),
+        constant=constant,
     )
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
-from blemish.arrays import Float64Array, FloatArray, IntArray
+from blemish.arrays import BoolArray, Float64Array, FloatArray, IntArray
 from blemish.errors import FewImagesWarning, InputError
 from blemish.moments import Moments
 from blemish.pyramid import Pyramid
@@ -203,7 +203,11 @@ def inverse_triangular(lower: Float64Array) -> Float64Array:
 
 
 def regularisation_of(
-    moments: Moments, *, epsilon: float = 0.01, shrinkage: str = "none"
+    moments: Moments,
+    *,
+    epsilon: float = 0.01,
+    shrinkage: str = "none",
+    counted: BoolArray | None = None,
 ) -> Regularisation:
     """How the covariance is to be regularised, given what was seen.
 
@@ -218,6 +222,9 @@ def regularisation_of(
     shrinkage : {"none", "oas", "ledoit-wolf"}
         Towards ``mean variance * I``: oracle approximating shrinkage (Chen et al. 2010,
         doi:10.1109/TSP.2010.2053029) or Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4.
+    counted : bool (P of the finest level,), optional
+        Positions that have a say in the intensity. Not needed for shared moments, which have
+        weights of their own.
 
     Raises
     ------
@@ -249,32 +256,28 @@ def regularisation_of(
                 stacklevel=2,
             )
         return Regularisation(1.0, epsilon)
-    intensity, variance = (_oas if shrinkage == "oas" else _ledoit_wolf)(moments)
+    kept = slice(None) if counted is None or moments.shared else counted
+    intensity, variance = (_oas if shrinkage == "oas" else _ledoit_wolf)(moments, kept)
     return Regularisation(1.0 - intensity, epsilon + intensity * variance)
 
 
-def _oas(moments: Moments) -> tuple[float, float]:
+def _oas(moments: Moments, kept: slice | BoolArray) -> tuple[float, float]:
     """Intensity and mean variance by the oracle approximating shrinkage."""
     samples, dims = moments.samples, moments.pyramid.visible(moments.pyramid.levels - 1)
-    alpha = moments.whole.norm() / samples**2 / dims**2
-    mean_variance = moments.whole.trace() / samples / dims
+    alpha = moments.whole.norm()[kept] / samples**2 / dims**2
+    mean_variance = moments.whole.trace()[kept] / samples / dims
     numerator = float((alpha + mean_variance**2).sum())
     denominator = float((samples + 1) * (alpha - mean_variance**2 / dims).sum())
     intensity = 1.0 if denominator <= 0 else min(numerator / denominator, 1.0)
-    return intensity, float(moments.whole.trace().mean() / (samples - 1) / dims)
+    return intensity, float(moments.whole.trace()[kept].mean() / (samples - 1) / dims)
 
 
-def _ledoit_wolf(moments: Moments) -> tuple[float, float]:
+def _ledoit_wolf(moments: Moments, kept: slice | BoolArray) -> tuple[float, float]:
     """Intensity and mean variance by Ledoit & Wolf."""
-    if moments.norms is None:
-        raise InputError(
-            "Ledoit & Wolf's shrinkage needs moments gathered for it, but these were not. "
-            "Gather them with norms=True."
-        )
     samples, dims = moments.samples, moments.pyramid.visible(moments.pyramid.levels - 1)
-    norm = moments.whole.norm() / samples**2
-    mean_variance = moments.whole.trace() / samples / dims
-    beta = float((moments.norms.quartics / samples - norm).sum() / samples)
+    norm = moments.whole.norm()[kept] / samples**2
+    mean_variance = moments.whole.trace()[kept] / samples / dims
+    beta = float((moments.known_norms().quartics[kept] / samples - norm).sum() / samples)
     delta = float((norm - dims * mean_variance**2).sum())
     intensity = 1.0 if delta <= 0 else min(max(beta / delta, 0.0), 1.0)
-    return intensity, float(moments.whole.trace().mean() / (samples - 1) / dims)
+    return intensity, float(moments.whole.trace()[kept].mean() / (samples - 1) / dims)

@@ -39,7 +39,6 @@ def inspect_images(
     paths: Sequence[Path],
     *,
     false_alarm_rate: float | None = None,
-    pixel_false_alarm_rate: float | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Inspected]:
     """Judge images one by one, in their order and in bounded memory.
@@ -48,8 +47,8 @@ def inspect_images(
     ----------
     model : Model
     paths : sequence of Path
-    false_alarm_rate, pixel_false_alarm_rate : float in (0, 1), optional
-        Default: those of the fit.
+    false_alarm_rate : float in (0, 1), optional
+        Default: that of the fit.
     progress : function, optional
 
     Yields
@@ -67,7 +66,6 @@ def inspect_images(
         decision = model.classify(
             model.score_inputs(pixels[None])[0],
             false_alarm_rate=false_alarm_rate,
-            pixel_false_alarm_rate=pixel_false_alarm_rate,
         )
         yield Inspected(path, np.ascontiguousarray(pixels.transpose(1, 2, 0)), decision)
     if progress is not None:

@@ -19,6 +19,7 @@ from blemish.model_file import read_model, write_model
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
 from blemish.scorer import Scorer
+from blemish.scoring import ceiling
 from blemish.settings import FitSettings
 from blemish.threshold import Threshold
 
@@ -84,6 +85,7 @@ class Model:
         self.moments, self.regularisation = fitted.moments, fitted.regularisation
         self.statistics, self.calibration = fitted.statistics, fitted.calibration
         self.ignored = fitted.ignored
+        self._thresholds: dict[float, Threshold] = {}  # the intervals take a moment
 
     def __getstate__(self) -> Fitted:
         """Pickle what was fitted; compiled networks are made anew."""
@@ -161,7 +163,14 @@ class Model:
         """Image threshold of a false-alarm rate, by default that of the fit."""
         if false_alarm_rate is None:
             false_alarm_rate = self.settings.false_alarm_rate
-        return self.calibration.threshold(false_alarm_rate)
+        if false_alarm_rate not in self._thresholds:
+            self._thresholds[false_alarm_rate] = self.calibration.threshold(false_alarm_rate)
+        return self._thresholds[false_alarm_rate]
+
+    def can_alarm(self, threshold: Threshold) -> bool:
+        """Whether any image could reach a threshold: a Chebyshev bound ends below 1."""
+        most = ceiling(self.settings.score, self.settings.chebyshev_scale)
+        return most is None or threshold.value <= most
 
     def pixel_threshold(self, false_alarm_rate: float | None = None) -> float:
         """Pixel threshold of a pixel false-alarm rate, by default that of the fit."""
@@ -251,16 +260,22 @@ def load_model(path: Path | str) -> Model:
     return Model(read_model(Path(path)))
 
 
+def never_reached(model: Model, threshold: Threshold) -> str:
+    """Say that a threshold cannot be reached, and what to do."""
+    settings = model.settings
+    most = ceiling(settings.score, settings.chebyshev_scale)
+    return (
+        f"The threshold {threshold.value:.6g} cannot be reached: the score {settings.score} ends "
+        f"at {most:.6g}, so this model never raises an alarm. Use more images, a higher "
+        "false-alarm rate, or another score."
+    )
+
+
 def position_weights(pyramid: Pyramid, ignored: BoolArray | None) -> list[Float64Array] | None:
     """Per level, how many counted finest positions each cell stands for; None if all count."""
     if ignored is None:
         return None
-    finest = np.where(position_mask(ignored, pyramid.finest).ravel(), 0.0, 1.0)
-    last = pyramid.levels - 1
-    return [
-        np.bincount(pyramid.ancestors(last, k), finest, pyramid.positions(k)).astype(np.float64)
-        for k in range(pyramid.levels)
-    ]
+    return pyramid.level_weights(np.where(position_mask(ignored, pyramid.finest).ravel(), 0.0, 1.0))
 
 
 def map_operator(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def read_model(path: Path) -> Fitted:
     header, tensors = _read(path)
     try:
         return _fitted(header, tensors)
+    except MemoryError:
+        raise
     except Exception as error:  # whole by its checksum, and still no model: name the file
         raise ModelFileError(
             f"{path} must hold a whole model, but does not ({type(error).__name__}: {error}). "
@@ -112,7 +115,12 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
             metadata = file.metadata() or {}
             header = _checked_header(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} must be a file that can be read, but: {error.strerror or error}. "
+            "Check its permissions."
+        ) from error
+    except SafetensorError as error:
         raise ModelFileError(
             f"{path} must be a model file, but is damaged or something else. "
             "Name a file made by blemish fit, or fit the model again."
@@ -133,16 +141,16 @@ def _checked_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         )
     try:
         header: dict[str, Any] = json.loads(metadata[_KEY])
-        version = int(header["version"])
+        found = int(header["version"])
         writer = str(header["written_by"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
             f"{path} must describe its model, but the description is damaged. "
             "Restore it, or fit the model again."
         ) from error
-    if version > FORMAT_VERSION:
+    if found > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} must have format version {FORMAT_VERSION} or older, but has {version}: it "
+            f"{path} must have format version {FORMAT_VERSION} or older, but has {found}: it "
             f"was written by blemish {writer[:20]!r}. Install that version or a newer one."
         )
     return header
@@ -164,6 +172,7 @@ def _header(model: Fitted) -> dict[str, Any]:
     return {
         "version": FORMAT_VERSION,
         "written_by": blemish.__version__,
+        "libraries": {name: version(name) for name in ("numpy", "openvino", "pillow")},
         "settings": model.settings.to_json(),
         "preprocessing": model.preprocessing.to_json(),
         "backbone": {

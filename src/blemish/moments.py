@@ -7,6 +7,7 @@ again with `remove`. Memory does not depend on the number of images.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -73,7 +74,7 @@ class Moments:
         self.pyramid = pyramid
         self.shared = shared
         self.count = 0
-        self._weights = _level_weights(pyramid, weights) if shared else None
+        self._weights = pyramid.level_weights(weights) if shared else None
         cells = [1 if shared else pyramid.positions(k) for k in range(pyramid.levels)]
         self.means: list[Float64Array] = [
             np.zeros((p, d)) for p, d in zip(cells, pyramid.dims, strict=True)
@@ -117,14 +118,14 @@ class Moments:
         images = self.pyramid.check(levels)
         if images == 0:
             return
+        if self.norms is not None:
+            self.merge(self._of_batch(levels))
+            return
         samples = [self._by_cell(array, k) for k, array in enumerate(levels)]
         added = images * self.samples_per_image
         factor = self.samples * added / (self.samples + added)
         batch_means = [self._mean(array, k) for k, array in enumerate(samples)]
         shifts = [b - m for b, m in zip(batch_means, self.means, strict=True)]
-        if self.norms is not None:
-            batch = self._of_batch(levels)
-            self.norms = self._joined_norms(batch, shifts, self.samples, added)
         self._accumulate(samples, batch_means, shifts, factor, sign=1.0)
         for mean, shift in zip(self.means, shifts, strict=True):
             mean += shift * (added / (self.samples + added))
@@ -175,18 +176,10 @@ class Moments:
         Raises
         ------
         ShapeError
-            `other` has another pyramid, or only one of the two is shared.
+            `other` has another pyramid or other weights, or only one of the two is shared, or
+            has norms.
         """
-        if (other.pyramid, other.shared, other.norms is None) != (
-            self.pyramid,
-            self.shared,
-            self.norms is None,
-        ) or not np.array_equal(other.samples_per_image, self.samples_per_image):
-            raise ShapeError(
-                f"Both moments must be of one pyramid, but one is of {self.pyramid} (shared: "
-                f"{self.shared}) and the other of {other.pyramid} (shared: {other.shared}). "
-                "Did both workers use the same settings?"
-            )
+        self._check_alike(other)
         if other.count == 0:
             return
         total = self.samples + other.samples
@@ -226,6 +219,29 @@ class Moments:
             np.maximum(np.diagonal(rows[:, :, -rows.shape[1] :], axis1=1, axis2=2), 0.0)
             for rows in self.scatters
         ]
+
+    def known_norms(self) -> NormMoments:
+        """The norms, or an InputError that says how to gather them."""
+        if self.norms is None:
+            raise InputError(
+                "Ledoit & Wolf's shrinkage needs moments gathered for it, but these were not. "
+                "Gather them with norms=True."
+            )
+        return self.norms
+
+    def _check_alike(self, other: Moments) -> None:
+        """Refuse moments that were gathered in another way; say in which."""
+        for what, mine, its in (
+            ("pyramid", self.pyramid, other.pyramid),
+            ("value of shared", self.shared, other.shared),
+            ("value of norms", self.norms is not None, other.norms is not None),
+            ("set of positions", _counted(self._weights), _counted(other._weights)),
+        ):
+            if mine != its:
+                raise ShapeError(
+                    f"Both moments must have one {what}, but one has {mine} and the other {its}. "
+                    "Did both workers use the same settings?"
+                )
 
     def require_images(self, least: int) -> None:
         """Raise NotFittedError if fewer than `least` images were seen."""
@@ -276,7 +292,7 @@ class Moments:
         return batch
 
     def _about(self, shift: Float64Array, samples: float) -> NormMoments:
-        return _known(self.norms).moved(
+        return self.known_norms().moved(
             shift,
             samples=samples,
             product=self.whole.times(shift),
@@ -298,7 +314,7 @@ class Moments:
         """Norms of what is kept; `self` is already without what is gone, but for the norms."""
         shift = self.whole.visible(shifts)
         total = kept + taken
-        rest = _known(self.norms).plus(gone._about(shift * (kept / total), taken), sign=-1.0)
+        rest = self.known_norms().plus(gone._about(shift * (kept / total), taken), sign=-1.0)
         back = -shift * (taken / total)
         return rest.moved_back(
             back, samples=kept, product=self.whole.times(back), trace=self.whole.trace()
@@ -375,21 +391,10 @@ class Moments:
             yield slice(start, min(start + step, cells))
 
 
-def _known(norms: NormMoments | None) -> NormMoments:
-    if norms is None:
-        raise InputError(
-            "Ledoit & Wolf's shrinkage needs moments gathered for it, but these were not. "
-            "Gather them with norms=True."
-        )
-    return norms
-
-
-def _level_weights(pyramid: Pyramid, weights: Float64Array | None) -> list[Float64Array]:
-    """Weight of each cell: that of all its finest positions together."""
-    finest = np.ones(pyramid.positions(pyramid.levels - 1)) if weights is None else weights
-    return [
-        np.bincount(
-            pyramid.ancestors(pyramid.levels - 1, k), finest, minlength=pyramid.positions(k)
-        ).astype(np.float64)
-        for k in range(pyramid.levels)
-    ]
+def _counted(weights: list[Float64Array] | None) -> str:
+    """Which positions count, short enough to be compared and shown."""
+    return (
+        "all"
+        if weights is None
+        else f"{int(weights[-1].sum())}, {zlib.crc32(weights[-1].tobytes()):x}"
+    )

@@ -29,7 +29,8 @@ class FitPlan:
     grid : (h, w)
         Of the finest level.
     memory_bytes : int
-        Peak memory; does not depend on the number of images.
+        Peak memory; does not depend on the number of images. Embeddings kept between the passes
+        lie in the temporary folder (up to 4 GB), which some systems keep in memory.
     file_bytes : int
         Size of the model file.
     """
@@ -86,7 +87,14 @@ class FitPlan:
         )
 
 
-def plan_fit(pyramid: Pyramid, images: int, *, backbone: Backbone, shared: bool = False) -> FitPlan:
+def plan_fit(
+    pyramid: Pyramid,
+    images: int,
+    *,
+    backbone: Backbone,
+    shared: bool = False,
+    norms: bool = False,
+) -> FitPlan:
     """Estimate what a fit will take.
 
     Parameters
@@ -95,6 +103,12 @@ def plan_fit(pyramid: Pyramid, images: int, *, backbone: Backbone, shared: bool 
     images : int
     backbone : Backbone
     shared : bool
+    norms : bool
+        Whether Ledoit & Wolf's shrinkage is used, which needs more.
+
+    Returns
+    -------
+    FitPlan
     """
     rows = packed = embedding = 0
     for level, dims in enumerate(pyramid.dims):
@@ -105,6 +119,10 @@ def plan_fit(pyramid: Pyramid, images: int, *, backbone: Backbone, shared: bool 
     finest = pyramid.positions(pyramid.levels - 1) * pyramid.visible(pyramid.levels - 1)
     # Moments and left-out whitening in float64, and a batch's embeddings, centred, in float64.
     memory = _BASE_BYTES + 8 * 2 * rows + _BATCH * 4 * embedding + 2 * _BATCH * 8 * finest
+    if norms:  # a batch's own moments, and a coarse level's rows repeated to the finest grid
+        last = pyramid.positions(pyramid.levels - 1)
+        coarse = [d * pyramid.visible(k) for k, d in enumerate(pyramid.dims)]
+        memory += 8 * rows + 8 * (1 if shared else last) * max(coarse)
     file = 6 * packed + len(backbone.onnx)
     return FitPlan(images, pyramid.dims, pyramid.finest, memory + len(backbone.onnx) * 4, file)
 
@@ -133,16 +151,18 @@ def check_network_memory(size: tuple[int, int], available: int | None = None) ->
 
 
 def available_memory() -> int:
-    """Bytes of memory free for this process, a container's limit included."""
+    """Bytes of memory free for this process, the limit of its container (cgroup v2) included."""
     import psutil  # noqa: PLC0415
 
     free = int(psutil.virtual_memory().available)
     limit = Path("/sys/fs/cgroup/memory.max")
-    used = Path("/sys/fs/cgroup/memory.current")
+    used, stat = Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory.stat")
     try:
         allowed = limit.read_text().strip()
         if allowed != "max":
-            free = min(free, int(allowed) - int(used.read_text()))
+            cached = dict(line.split() for line in stat.read_text().splitlines())
+            reclaimable = int(cached.get("inactive_file", 0))  # files read, given up when needed
+            free = min(free, int(allowed) - int(used.read_text()) + reclaimable)
     except (OSError, ValueError):
         pass  # no container, or one that does not say
     return free

@@ -33,11 +33,7 @@ class Pool:
     @classmethod
     def of(cls, moments: Moments, weights: Sequence[Float64Array] | None) -> Pool:
         """Pool the moments of all positions."""
-        pyramid = moments.pyramid
-        weights = weights or [
-            np.full(pyramid.positions(k), pyramid.positions(pyramid.levels - 1) / p)
-            for k, p in enumerate(pyramid.positions(k) for k in range(pyramid.levels))
-        ]
+        weights = weights or moments.pyramid.level_weights()
         means, squares = [], []
         for mean, square, weight in zip(moments.means, moments.squares(), weights, strict=True):
             pooled = weight @ mean / weight.sum()

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from blemish.arrays import FloatArray, IntArray
+from blemish.arrays import Float64Array, FloatArray, IntArray
 from blemish.errors import InputError, ShapeError
 
 
@@ -126,6 +126,25 @@ class Pyramid:
         """
         parts = [own[k][self.ancestors(level, k)] for k in range(level)]
         return np.concatenate([*parts, own[level]], axis=-1)
+
+    def level_weights(self, finest: Float64Array | None = None) -> list[Float64Array]:
+        """Weight of the cells of every level: that of all finest positions below them.
+
+        Parameters
+        ----------
+        finest : float64 (P of the finest level,), optional
+            Default: 1 each.
+
+        Returns
+        -------
+        list of float64 (P,)
+        """
+        last = self.levels - 1
+        finest = np.ones(self.positions(last)) if finest is None else finest
+        return [
+            np.bincount(self.ancestors(last, k), finest, self.positions(k)).astype(np.float64)
+            for k in range(self.levels)
+        ]
 
     def check(self, levels: Sequence[FloatArray]) -> int:
         """Refuse embeddings that do not have this pyramid's shapes; return the number of images.

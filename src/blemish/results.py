@@ -19,7 +19,7 @@ from blemish.charts import Line, curve_svg
 from blemish.datasets import NORMAL
 from blemish.descriptions import metric_rows, model_facts
 from blemish.errors import InputError, OutputError
-from blemish.evaluation import Evaluation
+from blemish.evaluation import PRO_LIMIT, Evaluation
 from blemish.inspection import Inspected
 from blemish.metrics import Curve, thin_curve
 from blemish.model import Decision, Model
@@ -274,10 +274,11 @@ def level_scales(model: Model) -> dict[str, ColourScale]:
     """
     scale, dims = colour_scale(model), model.moments.pyramid.dims
     shared = model.settings.score in WITH_DISTANCE
+    whole = 2.0 if model.settings.score == "hybrid" else 1.0  # it halves the distance
     return {
         name: ColourScale(*(v * factor for v in (scale.low, scale.threshold, scale.high)))
         for name, own in zip(model.level_names, dims, strict=True)
-        for factor in [math.sqrt(own / sum(dims)) if shared else 1.0]
+        for factor in [whole * math.sqrt(own / sum(dims)) if shared else 1.0]
     }
 
 
@@ -321,6 +322,6 @@ def curve_charts(evaluation: Evaluation) -> list[str]:
     if pro is not None and evaluation.pro is not None:
         line = Line(f"PRO {evaluation.pro:.3f} (FPR <= 0.3)", pro.x, pro.y)
         charts.append(
-            curve_svg([line], title="PRO", y_label="mean overlap per region", x_limit=0.3)
+            curve_svg([line], title="PRO", y_label="mean overlap per region", x_limit=PRO_LIMIT)
         )
     return charts

@@ -155,7 +155,7 @@ class Scorer:
             scoring.total_distance(distances, self.pyramid) if distances else None,
             k2,
             self._statistics,
-            lambda bounds: scoring.deviations([bounds], *self._rank_moments)[0],
+            lambda bounds: scoring.deviations([bounds], *_needed(self._rank_moments))[0],
         )
         if distances:
             return PositionScores(total, [np.sqrt(d) for d in distances])
@@ -344,10 +344,10 @@ def _is_pooled(settings: ScoreSettings, moments: Moments) -> bool:
 
 def _rank_moments(
     statistics: ScoreStatistics, count: int, dtype: DTypeLike
-) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Rank means and floored rank variances, ready for `scoring.deviations`."""
+) -> tuple[list[FloatArray], list[FloatArray]] | None:
+    """Rank means and floored rank variances, ready for `scoring.deviations`; None if unknown."""
     if statistics.rank_means is None or statistics.rank_squares is None:
-        return [], []
+        return None
     variances = scoring.floored(statistics.rank_squares / (count - 1))
     return [statistics.rank_means.astype(dtype)], [variances.astype(dtype)]
 

@@ -181,6 +181,19 @@ def chebyshev_bound(k2: FloatArray, scale: float = 1.0) -> FloatArray:
     return np.asarray(scale * np.minimum(bound, _LARGEST_BOUND), dtype=k2.dtype)
 
 
+def ceiling(score: str, scale: float = 1.0) -> float | None:
+    """Largest value that a score can take; None if it has no bound.
+
+    Examples
+    --------
+    >>> ceiling("gaussian"), round(ceiling("chebyshev", 0.5), 6)
+    (None, 0.5)
+    """
+    if score in ("chebyshev", "chebyshev-pooled"):
+        return scale * _LARGEST_BOUND
+    return _LARGEST_BOUND if score == "chebyshev-two-stage" else None
+
+
 def hybrid(distance: FloatArray, bound: FloatArray) -> FloatArray:
     """Mean of Mahalanobis distance and Chebyshev bound, as the hybrid method publishes it.
 

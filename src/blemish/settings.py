@@ -55,7 +55,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "layers": ("whole numbers", lambda v: _are(v, _is_whole)),
     "size": (
         "(height, width), both at least 1",
-        lambda v: _are(v, lambda n: _is_whole(n) and n > 0, 2),
+        lambda v: _are(v, _is_length, 2),
     ),
     "roi": ("(x, y, width, height), none negative, the last two at least 1", _is_region),
     "value_range": ("(low, high)", lambda v: _are(v, _is_number, 2) and (v is None or v[0] < v[1])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,11 @@ class EmbeddingSpool:
 
     def close_pass(self) -> None:
         """Say that every image has been appended."""
+        try:
+            if self._file is not None:
+                self._file.flush()  # a full disk may only show now
+        except OSError:
+            self._give_up()
         self.complete = not self._given_up and self._file is not None
 
     def __iter__(self) -> Iterator[list[Float32Array]]:
@@ -82,5 +88,6 @@ class EmbeddingSpool:
     def _give_up(self) -> None:
         self._given_up = True
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # closing flushes, and the disk may be full
+                self._file.close()
         self._file, self._shapes = None, []

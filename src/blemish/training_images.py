@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.datasets import read_dataset
 from blemish.errors import BlemishError, NotFittedError, OtherShapeWarning, ShapeError
-from blemish.images import as_array, image_size, list_images, to_rgb
+from blemish.images import as_array, image_size, to_rgb
 from blemish.loading import ImageLike, one_of_all
 
 LEAST_IMAGES = 3
@@ -17,7 +18,7 @@ _SHAPE_TOLERANCE = 0.02
 
 
 def training_images(images: Path | str | Iterable[ImageLike]) -> Sequence[ImageLike]:
-    """Images to learn from, of a folder or as given.
+    """Images to learn from: as given, or the good training images of a folder or data set.
 
     Raises
     ------
@@ -31,7 +32,7 @@ def training_images(images: Path | str | Iterable[ImageLike]) -> Sequence[ImageL
             "images", "a list of arrays", images.shape, "Put the images into a list, even one."
         )
     if isinstance(images, Path | str):
-        images = list_images(Path(images))[0]
+        images = [sample.image for sample in read_dataset(Path(images), split="train")]
     found = list(images)
     if len(found) < LEAST_IMAGES:
         raise NotFittedError(

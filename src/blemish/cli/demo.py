@@ -108,7 +108,8 @@ def _measure(
         results.add(name, found, label=sample.defect, truth=mask)
 
     samples = read_dataset(folder, split="test")
-    return evaluate(model, samples, progress=progress, on_image=collect)
+    with results:
+        return evaluate(model, samples, progress=progress, on_image=collect)
 
 
 def _silent(text: str) -> None:
@@ -120,10 +121,14 @@ def _generated(folder: Path, wanted: dict[str, int]) -> bool:
     note = folder.parent / f"{folder.name}.{_NOTE}"
     if not folder.is_dir() or not note.is_file():
         return False
-    if json.loads(note.read_text()) != wanted:
+    try:
+        drawn = json.loads(note.read_text())
+    except ValueError:
+        drawn = None
+    if drawn != wanted:
         raise OutputError(
             f"{folder} must be free or hold the images asked for, but holds others "
-            f"({note.read_text()}). Name another folder with --out, or remove it."
+            f"({drawn}). Name another folder with --out, or remove it."
         )
     return True
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from blemish.arrays import BoolArray
+from blemish.cli.names import unique_names
 from blemish.cli.options import (
     PATH,
     data_options,
@@ -17,6 +18,7 @@ from blemish.cli.options import (
     rate_options,
     report_failures,
     results_folder,
+    warn_of_threshold,
 )
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import Sample, read_dataset
@@ -62,16 +64,18 @@ def evaluate(
         good = sum(not sample.is_anomalous for sample in samples)
         click.echo(f"Test images: {good} good, {len(samples) - good} anomalous.", err=True)
     threshold = loaded.threshold(false_alarm_rate)
+    warn_of_threshold(loaded, threshold)
     folder = results_folder(out, loaded, title=model.stem, threshold=threshold, pictures=pictures)
     failed: list[str] = []
+
+    root = data if data.is_dir() else data.parent
+    names = dict(unique_names([(sample.image, root) for sample in samples]))
 
     def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:
         if found.error is not None:
             failed.append(str(found.error))
         if folder is not None:
-            name = sample.image
-            shown = name.relative_to(data) if name.is_relative_to(data) else Path(name.name)
-            folder.add(shown.as_posix(), found, label=sample.defect, truth=mask)
+            folder.add(names[sample.image], found, label=sample.defect, truth=mask)
 
     with ProgressBar(quiet=quiet) as progress, nullcontext() if folder is None else folder:
         result = evaluate_model(

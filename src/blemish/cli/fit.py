@@ -122,8 +122,8 @@ def fit(
     """  # noqa: D301
     settings = settings_from(options)
     out = out or default_output(images)
-    check_writable(out)
     samples = read_dataset(images, split="train", layout=layout, category=category)
+    check_writable(out)
     mask = None if ignore_mask is None else read_mask(ignore_mask)
     with ProgressBar(quiet=quiet) as progress:
         model = fit_model(
@@ -155,5 +155,5 @@ def default_output(images: Path) -> Path:
     >>> default_output(Path("parts/bottle/"))
     PosixPath('parts/bottle.blemish')
     """
-    folder = images if images.name else images.resolve()
+    folder = images.resolve() if images.name in ("", "..") else images
     return folder.with_name(f"{folder.name}.blemish")

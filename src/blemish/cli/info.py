@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -24,15 +25,7 @@ def info(*, model: Path, as_json: bool) -> None:
     if as_json:
         header["file_bytes"] = model.stat().st_size
         header["images"] = loaded.count
-        header["threshold"] = {
-            "value": threshold.value,
-            "false_alarm_rate": threshold.false_alarm_rate,
-            "method": threshold.method,
-            "interval": threshold.interval,
-            "confidence": threshold.confidence,
-            "images": threshold.images,
-            "images_needed": threshold.images_needed,
-        }
+        header["threshold"] = asdict(threshold)
         header["pixel_threshold"] = loaded.pixel_threshold()
         click.echo(json.dumps(header, indent=2, sort_keys=True))
         return

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
+from blemish.cli.names import absolute, unique_names
 from blemish.cli.options import (
     PATH,
     pictures_option,
@@ -17,6 +17,7 @@ from blemish.cli.options import (
     rate_options,
     report_failures,
     results_folder,
+    warn_of_threshold,
 )
 from blemish.cli.progress import ProgressBar
 from blemish.descriptions import model_facts
@@ -66,6 +67,7 @@ def inspect(
     loaded = load_model(model)
     named, not_images = find_images(images, leave_out=out)
     threshold = loaded.threshold(false_alarm_rate)
+    warn_of_threshold(loaded, threshold)
     folder = results_folder(out, loaded, title=model.stem, threshold=threshold, pictures=pictures)
     say = _printer(as_json=as_json, as_csv=as_csv)
     errors: list[str] = []
@@ -104,39 +106,28 @@ def find_images(
 ) -> tuple[list[tuple[Path, str]], int]:
     """Images of files and folders with the names to show, and the number of other files.
 
-    A file keeps its name, an image in a folder its path below the folder; where two would be
-    called the same, all are called by their path below the folder common to all. An image given
-    twice is one. Pictures in `leave_out`, the folder of results, are left out.
+    Pictures in `leave_out`, the folder of results, are left out.
     """
-    found: list[tuple[Path, str]] = []
+    found: list[tuple[Path, Path]] = []
     others = 0
     for place in places:
         if place.is_dir():
             paths, count = list_images(place)
             others += count
-            found += [(path, path.relative_to(place).as_posix()) for path in paths]
+            found += [(path, place) for path in paths]
         else:
-            found.append((place, place.name))
-    if leave_out is not None:
-        results = _absolute(leave_out)
-        found = [each for each in found if not _absolute(each[0]).is_relative_to(results)]
+            found.append((place, place.parent))
+    if leave_out is not None and leave_out.is_dir():
+        results = absolute(leave_out)
+        if any(results.is_relative_to(absolute(place)) for place in places):
+            others -= list_images(leave_out)[1]
+        found = [each for each in found if not absolute(each[0]).is_relative_to(results)]
     if not found:
         raise DatasetError(
             f"There must be images in {', '.join(map(str, places))}, but there are none "
             f"({others} other files). Name another folder."
         )
-    places_of = {_absolute(path): (path, name) for path, name in found}
-    if len({name for _, name in places_of.values()}) < len(places_of):
-        common = os.path.commonpath([place.parent for place in places_of])
-        return [
-            (path, place.relative_to(common).as_posix()) for place, (path, _) in places_of.items()
-        ], others
-    return list(places_of.values()), others
-
-
-def _absolute(path: Path) -> Path:
-    """Whole path without "..", links not followed: two links to a file are two images."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
+    return unique_names(found), others
 
 
 def _printer(*, as_json: bool, as_csv: bool) -> Callable[[dict[str, object]], None]:

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
-from blemish.model import Model
+from blemish.descriptions import threshold_text
+from blemish.model import Model, never_reached
 from blemish.results import PICTURES, ResultsFolder
-from blemish.threshold import Threshold
+from blemish.threshold import TAIL_BOUND, Threshold
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -141,6 +142,14 @@ def results_folder(
     if source is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--pictures needs --out, the folder to write them to.")
     return None
+
+
+def warn_of_threshold(model: Model, threshold: Threshold) -> None:
+    """Say so if a threshold is only a fallback, or cannot be reached at all."""
+    if not model.can_alarm(threshold):
+        click.echo(f"Warning: {never_reached(model, threshold)}", err=True)
+    elif threshold.method == TAIL_BOUND:
+        click.echo(f"Warning: threshold {threshold_text(threshold)}.", err=True)
 
 
 def report_failures(reasons: Sequence[str]) -> None:
