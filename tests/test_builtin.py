@@ -213,7 +213,7 @@ def test_unknown_layers_are_an_error(layers, found):
 @pytest.mark.parametrize(("category", "bar"), [("bottle", 0.985), ("screw", 0.8)])
 def test_real_defects_are_found(real_data, category, bar):
     root = real_data / "mvtec" / category
-    model = blemish.fit(root / "train", blemish.FitSettings(seed=0))
+    model = blemish.fit(root, blemish.FitSettings(seed=0))
     found = evaluate(model, read_dataset(root, split="test"))
     assert found.image_auroc is not None and found.image_auroc >= bar
     assert found.pixel_auroc is not None and found.pixel_auroc >= 0.955
