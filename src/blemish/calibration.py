@@ -89,6 +89,10 @@ def calibrate(
         See `image_scores`.
     ignored : bool (H, W), optional
         Pixels that do not count.
+
+    Returns
+    -------
+    Calibration
     """
     histogram = PixelHistogram()
     scores: list[Float64Array] = []

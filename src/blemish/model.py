@@ -147,6 +147,15 @@ class Model:
         image : as in `score`, or a Score
         false_alarm_rate, pixel_false_alarm_rate : float in (0, 1), optional
             Default: those of the fit.
+
+        Returns
+        -------
+        Decision
+
+        Raises
+        ------
+        ImageError, InputError
+            As `score`; or a rate outside (0, 1).
         """
         score = image if isinstance(image, Score) else self.score(image)
         threshold = self.threshold(false_alarm_rate)

@@ -54,6 +54,8 @@ class ResultsFolder:
         Made if missing. Files of an earlier run with the same names are replaced.
     model : Model
     title : str
+    threshold : Threshold, optional
+        Default: the model's own.
     pictures : sequence of str from `PICTURES`
         Kinds to write for every image, each into a folder of its own.
     report_pictures : int

@@ -98,6 +98,8 @@ class Scorer:
     settings : ScoreSettings
     statistics : ScoreStatistics
         From `learn_statistics`, for the scores that need them.
+    position_weights : list of float64 (P,) per level, optional
+        For "chebyshev-pooled": how many counted finest positions each cell stands for.
     dtype : float32 (default) or float64
         Precision of the arithmetic; float32 is right to about 1e-5.
     """
@@ -171,7 +173,10 @@ class LeftOutScorer:
 
     Parameters
     ----------
-    As `Scorer`; at least 3 images seen.
+    moments : Moments
+        Of at least 3 images.
+    regularisation, settings, position_weights
+        As `Scorer`.
 
     Raises
     ------
@@ -234,8 +239,9 @@ class LeftOutScorer:
             if self.settings.score in WITH_DISTANCE:
                 within = scoring.level_distances(alone, gaussian_of(rest, self._regularisation))
                 distances.append(scoring.total_distance(within, self.pyramid))
-            variances = [scoring.floored(v) for v in rest.variances()]
-            deviations.append(scoring.deviations(alone, rest.means, variances))
+            if self.settings.score != "gaussian":
+                variances = [scoring.floored(v) for v in rest.variances()]
+                deviations.append(scoring.deviations(alone, rest.means, variances))
         k2 = [np.concatenate(arrays) for arrays in zip(*deviations, strict=True)]
         return (np.concatenate(distances).astype(np.float64) if distances else None), k2
 
@@ -279,8 +285,12 @@ def combine(
 
     Parameters
     ----------
+    settings : ScoreSettings
+    pyramid : Pyramid
     distance2 : float (N, P) or None
+        Squared distance, for the scores that use it.
     k2 : list of float (N, P, d), or empty
+    statistics : ScoreStatistics
     rank_k2 : function
         Sorted bounds (N, P, D) to their squared deviations from the bound of their rank.
     """
@@ -318,6 +328,11 @@ def learn_statistics(
     scorer : LeftOutScorer
     ignored : bool (P of the finest level,), optional
         Positions that do not count.
+
+    Returns
+    -------
+    ScoreStatistics
+        With what the score of `scorer` needs; all else None.
     """
     pyramid = scorer.pyramid
     if scorer.settings.score == "chebyshev-two-stage":

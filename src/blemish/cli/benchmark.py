@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +14,11 @@ from blemish.benchmark import Benchmark, Failed, Step, run_benchmark
 from blemish.benchmark_summary import Summary, runs_csv
 from blemish.benchmark_tables import as_markdown, as_text, notes
 from blemish.cli.fit import setting_options, settings_from
-from blemish.cli.options import PATH, Seeds, quiet_option
+from blemish.cli.options import PATH, Seeds, Words, quiet_option
 from blemish.published import CLAIMS, published_systems
 from blemish.run_log import Run, RunLog
 from blemish.scoring import SCORES
 from blemish.writing import write_bytes
-
-
-class Words(click.ParamType[Any]):
-    """Words with commas between them.
-
-    Parameters
-    ----------
-    allowed : sequence of str, optional
-        The only ones.
-    """
-
-    name = "words"
-
-    def __init__(self, allowed: Sequence[str] | None = None) -> None:
-        self.allowed = allowed
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Text to words."""
-        if isinstance(value, tuple):
-            return value
-        words = tuple(word.strip() for word in str(value).split(","))
-        if not all(words):
-            self.fail(f"{value!r} is not words with ',' between them", param, ctx)
-        for word in words:
-            if self.allowed is not None and word not in self.allowed:
-                self.fail(f"{word!r} is not one of {', '.join(self.allowed)}", param, ctx)
-        return words
 
 
 @click.command()

@@ -54,12 +54,20 @@ class Numbers(click.ParamType[Any]):
 
 
 class Words(click.ParamType[Any]):
-    """Words of a list, with commas between them; "none" is no word."""
+    """Words with commas between them.
+
+    Parameters
+    ----------
+    allowed : sequence of str, optional
+        The only ones.
+    or_none : bool
+        Whether "none" means no word.
+    """
 
     name = "words"
 
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self.allowed = allowed
+    def __init__(self, allowed: Sequence[str] | None = None, *, or_none: bool = False) -> None:
+        self.allowed, self.or_none = allowed, or_none
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -67,11 +75,14 @@ class Words(click.ParamType[Any]):
         """Text to words."""
         if isinstance(value, tuple):
             return value
-        words = tuple(word.strip() for word in str(value).split(",") if word.strip())
-        if words == ("none",):
+        words = tuple(word.strip() for word in str(value).split(","))
+        if self.or_none and words == ("none",):
             return ()
-        if unknown := [word for word in words if word not in self.allowed]:
-            self.fail(f"{unknown[0]!r} is none of {', '.join(self.allowed)}")
+        if not all(words):
+            self.fail(f"{value!r} is not words with ',' between them", param, ctx)
+        for word in words:
+            if self.allowed is not None and word not in self.allowed:
+                self.fail(f"{word!r} is not one of {', '.join(self.allowed)}", param, ctx)
         return words
 
 
@@ -116,7 +127,7 @@ def pictures_option(command: F) -> F:
     """Kinds of pictures to write."""
     return click.option(
         "--pictures",
-        type=Words(PICTURES),
+        type=Words(PICTURES, or_none=True),
         default="five-panel",
         show_default=True,
         help=f"With --out: kinds of {', '.join(PICTURES)}; or none.",
