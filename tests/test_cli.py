@@ -462,6 +462,16 @@ def test_pictures_of_an_evaluation_keep_apart(model, product, tmp_path):
     assert len({row["image"] for row in table}) == len(table) == len(pictures)
 
 
+def test_one_file_under_two_spellings_can_be_evaluated(model, product, tmp_path):
+    names = ("test/good/000.png", "test/dent/../good/000.png", "test/dent/000.png")
+    rows = [f"{product}/{name},{kind},test" for name, kind in zip(names, "ggd", strict=True)]
+    text = "\n".join(["image,label,split", *rows]).replace(",g,", ",good,").replace(",d,", ",dent,")
+    (tmp_path / "list.csv").write_text(text)
+    run("evaluate", model, tmp_path / "list.csv", "--out", tmp_path / "out")
+    table = list(csv.DictReader((tmp_path / "out/results.csv").read_text().splitlines()))
+    assert [row["label"] for row in table].count("good") == 2
+
+
 @pytest.mark.parametrize("command", ["inspect", "evaluate"])
 def test_a_rate_that_needs_more_images_is_said(model, product, command):
     data = product / "test/good" if command == "inspect" else product

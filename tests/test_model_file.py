@@ -12,9 +12,13 @@ from blemish import model_file
 from blemish.errors import ModelFileError, OutputError
 from blemish.gaussian import SHRINKAGES
 from blemish.model import load_model
-from blemish.model_file import read_header
+from blemish.model_file import read_model
 from blemish.scoring import SCORES
 from small_models import SIZE, good_images, small_model, spoiled_image
+
+
+def header_of(path):
+    return read_model(path)[1]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,7 @@ def test_saving_again_what_was_loaded_gives_the_same_bytes(saved, tmp_path):
 
 
 def test_header_can_be_read_alone(saved, model):
-    header = read_header(saved)
+    header = header_of(saved)
     assert header["version"] == 1
     assert header["settings"]["dims"] is None
     assert header["moments"] == {"count": 40, "shared": False}
@@ -143,7 +147,7 @@ def test_another_safetensors_file_is_refused(tmp_path):
 def rewrite(path, change, *, sign=False):
     """Change a model file; with `sign`, as a writer would that knows the checksum."""
     tensors = load_file(path)
-    header = read_header(path)
+    header = header_of(path)
     change(header, tensors)
     if sign:
         header["checksum"] = model_file._checksum(header, tensors)
@@ -203,7 +207,7 @@ def test_a_changed_description_is_found(saved, change):
     with pytest.raises(ModelFileError, match="its checksum differs"):
         load_model(saved)
     with pytest.raises(ModelFileError, match="its checksum differs"):
-        read_header(saved)
+        header_of(saved)
 
 
 @pytest.mark.parametrize(

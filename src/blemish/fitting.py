@@ -1,9 +1,9 @@
 """Learn a model from images of good parts. The whole algorithm in order; start reading here.
 
-images -> preprocessing -> backbone -> embedding        (what a position looks like)
--> moments -> Gaussian per position              (what it looks like in good parts)
--> distance per position -> map -> image score   (how far an image is from that)
--> leave-one-out scores -> threshold             (how far is too far)
+images -> preprocessing -> backbone -> embedding      what a position looks like
+       -> moments -> Gaussian per position            what it looks like in good parts
+       -> distance per position -> map -> image score how far an image is from that
+       -> leave-one-out scores -> threshold           how far is too far
 """
 
 from __future__ import annotations
@@ -25,10 +25,7 @@ from blemish.embedding import (
     sum_layers,
 )
 from blemish.engines.openvino import FeatureExtractor
-from blemish.errors import (
-    InputError,
-    UnreachableThresholdWarning,
-)
+from blemish.errors import InputError, UnreachableThresholdWarning
 from blemish.fitted import Fitted
 from blemish.gaussian import regularisation_of
 from blemish.input_size import check_size, full_size_for, position_mask

@@ -221,10 +221,10 @@ class Model:
             Per layer, coarse to fine; same upsampling and blur as the anomaly map.
         """
         return {
-            name: map_operator(grid.shape, self.preprocessing, self.settings, self.ignored)(
-                grid.reshape(1, -1)
-            )[0]
-            for name, grid in score.level_grids.items()
+            name: operator(grid.reshape(1, -1))[0]
+            for (name, grid), operator in zip(
+                score.level_grids.items(), self._level_operators, strict=True
+            )
         }
 
     def save(self, path: Path | str) -> None:
@@ -253,9 +253,14 @@ class Model:
 
     @cached_property
     def _operator(self) -> MapOperator:
-        return map_operator(
-            self.moments.pyramid.finest, self.preprocessing, self.settings, self.ignored
-        )
+        return self._operator_of(self.moments.pyramid.finest)
+
+    @cached_property
+    def _level_operators(self) -> list[MapOperator]:
+        return [self._operator_of(grid) for grid in self.moments.pyramid.grids]
+
+    def _operator_of(self, grid: tuple[int, int]) -> MapOperator:
+        return map_operator(grid, self.preprocessing, self.settings, self.ignored)
 
 
 def load_model(path: Path | str) -> Model:
@@ -266,7 +271,7 @@ def load_model(path: Path | str) -> Model:
     ModelFileError
         The file is missing, no model, damaged, or written by a newer version.
     """
-    return Model(read_model(Path(path)))
+    return Model(read_model(Path(path))[0])
 
 
 def never_reached(model: Model, threshold: Threshold) -> str:
@@ -288,17 +293,16 @@ def position_weights(pyramid: Pyramid, ignored: BoolArray | None) -> list[Float6
 
 
 def map_operator(
-    grid: tuple[int, ...],
+    grid: tuple[int, int],
     preprocessing: Preprocessing,
     settings: FitSettings,
     ignored: BoolArray | None,
 ) -> MapOperator:
     """Operator from a grid to the map of a model."""
-    shape = (grid[0], grid[1])
     return MapOperator(
-        shape,
+        grid,
         preprocessing.size,
         settings.map_settings,
         ignored=ignored,
-        ignored_positions=None if ignored is None else position_mask(ignored, shape),
+        ignored_positions=None if ignored is None else position_mask(ignored, grid),
     )

@@ -71,8 +71,8 @@ def write_model(model: Fitted, path: Path) -> None:
     write_bytes(path, save(tensors, metadata={_KEY: text}), durable=True)
 
 
-def read_model(path: Path) -> Fitted:
-    """Read what a fit has found.
+def read_model(path: Path) -> tuple[Fitted, dict[str, Any]]:
+    """Read what a fit has found, and the description that stands in the file.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def read_model(path: Path) -> Fitted:
     """
     header, tensors = _read(path)
     try:
-        return _fitted(header, tensors)
+        return _fitted(header, tensors), header
     except MemoryError:
         raise
     except Exception as error:  # whole by its checksum, and still no model: name the file
@@ -89,17 +89,6 @@ def read_model(path: Path) -> Fitted:
             f"{path} must hold a whole model, but does not ({type(error).__name__}: {error}). "
             "Fit the model again, or restore the file."
         ) from error
-
-
-def read_header(path: Path | str) -> dict[str, Any]:
-    """Everything of a model file but its arrays.
-
-    Raises
-    ------
-    ModelFileError
-        As `read_model`.
-    """
-    return _read(Path(path))[0]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Tensors]:

@@ -67,8 +67,7 @@ def five_panel(
         Shapes do not fit together, or the map holds a NaN.
     """
     picture = displayable(image)
-    height, width = picture.shape[:2]
-    size = (panel_height, max(48, round(width * panel_height / height)))
+    size = _panel_size(picture, panel_height)
     panels = [
         ("image", picture),
         ("ground truth", None if truth is None else mask_picture(truth)),
@@ -111,14 +110,19 @@ def level_panels(
     uint8 (H', W', 3)
     """
     picture = displayable(image)
-    height, width = picture.shape[:2]
-    size = (panel_height, max(48, round(width * panel_height / height)))
+    size = _panel_size(picture, panel_height)
     panels: list[tuple[str, UInt8Array | None]] = [
         ("image", picture),
         ("all levels", heat_map(anomaly_map, scale)),
     ]
     panels += [(name, heat_map(found, scales[name])) for name, found in level_maps.items()]
     return _row(panels, size, scale, title=title, decision=decision, score=score)
+
+
+def _panel_size(picture: UInt8Array, panel_height: int) -> tuple[int, int]:
+    """Height and width of each panel: the shape of the picture, but never too narrow to see."""
+    height, width = picture.shape[:2]
+    return panel_height, max(48, round(width * panel_height / height))
 
 
 def _row(

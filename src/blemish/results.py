@@ -93,7 +93,7 @@ class ResultsFolder:
             ) from error
         self.folder, self._model, self._title, self._pictures = folder, model, title, pictures
         self._threshold = threshold or model.threshold()
-        self._scale = colour_scale(model)
+        self._scale, self._level_scales = colour_scale(model), level_scales(model)
         self._rows = ReportRows(report_pictures)
         self._failures: list[Failure] = []
         self._records: list[dict[str, object]] = []
@@ -179,7 +179,7 @@ class ResultsFolder:
             return level_panels(
                 found.pixels,
                 self._model.level_maps(decision.score),
-                level_scales(self._model),
+                self._level_scales,
                 anomaly_map,
                 self._scale,
                 title=name,

@@ -12,7 +12,7 @@ import click
 from blemish.arrays import BoolArray
 from blemish.cli.options import PATH, quiet_option
 from blemish.cli.progress import ProgressBar
-from blemish.datasets import Sample, read_dataset
+from blemish.datasets import Sample
 from blemish.descriptions import evaluation_lines, threshold_text
 from blemish.errors import OutputError
 from blemish.evaluation import Evaluation, evaluate
@@ -82,8 +82,7 @@ def demo(
             )
             write_bytes(out / f"{product}.{_NOTE}", json.dumps(wanted).encode())
             say(f"Drew the product {product!r} into {folder}.")
-        samples = read_dataset(folder, split="train")
-        model = fit([sample.image for sample in samples], progress=progress)
+        model = fit(folder, progress=progress)
         path = out / f"{product}.blemish"
         model.save(path)
         say(f"Learned from {model.count} good images: {path}, {path.stat().st_size / 1e6:.0f} MB.")
@@ -107,9 +106,8 @@ def _measure(
         name = sample.image.relative_to(folder / "test").as_posix()
         results.add(name, found, label=sample.defect, truth=mask)
 
-    samples = read_dataset(folder, split="test")
     with results:
-        return evaluate(model, samples, progress=progress, on_image=collect)
+        return evaluate(model, folder, progress=progress, on_image=collect)
 
 
 def _silent(text: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from blemish.arrays import BoolArray
-from blemish.cli.names import unique_names
+from blemish.cli.names import absolute, unique_names
 from blemish.cli.options import (
     PATH,
     data_options,
@@ -69,13 +69,14 @@ def evaluate(
     failed: list[str] = []
 
     root = data if data.is_dir() else data.parent
-    names = dict(unique_names([(sample.image, root) for sample in samples]))
+    named = unique_names([(sample.image, root) for sample in samples])
+    names = {absolute(path): name for path, name in named}
 
     def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:
         if found.error is not None:
             failed.append(str(found.error))
         if folder is not None:
-            folder.add(names[sample.image], found, label=sample.defect, truth=mask)
+            folder.add(names[absolute(sample.image)], found, label=sample.defect, truth=mask)
 
     with ProgressBar(quiet=quiet) as progress, nullcontext() if folder is None else folder:
         result = evaluate_model(

@@ -10,8 +10,8 @@ import click
 
 from blemish.cli.options import PATH
 from blemish.descriptions import model_facts
-from blemish.model import load_model
-from blemish.model_file import read_header
+from blemish.model import Model
+from blemish.model_file import read_model
 
 
 @click.command()
@@ -19,8 +19,8 @@ from blemish.model_file import read_header
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def info(*, model: Path, as_json: bool) -> None:
     """Say what a MODEL is: settings, backbone, images, thresholds."""
-    loaded = load_model(model)
-    header = read_header(model)
+    fitted, header = read_model(model)
+    loaded = Model(fitted)
     threshold = loaded.threshold()
     if as_json:
         header["file_bytes"] = model.stat().st_size
