@@ -42,11 +42,11 @@ def good_images(count, start=0):
     return [good_image(start + number) for number in range(count)]
 
 
-def small_model(count=40, images=None, ignore_mask=None, **settings):
+def small_model(count=40, images=None, ignore_mask=None, backbone=None, **settings):
     settings = {"size": SIZE, "sigma": 1.0, **settings}
     return fit(
         good_images(count) if images is None else images,
         FitSettings(**settings),
-        backbone=tiny_backbone(),
+        backbone=tiny_backbone() if backbone is None else backbone,
         ignore_mask=ignore_mask,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src" / "blemish"
 LAYERS = [
-    {"errors", "arrays"},
+    {"errors", "arrays", "cores"},
     {"charts", "image_formats", "input_size", "maps", "metrics", "norm_moments", "packing"},
     {"pixel_store", "preprocessing", "products", "published", "pyramid", "spool", "threshold"},
     {"visuals", "writing"},
@@ -17,7 +17,8 @@ LAYERS = [
     {"scorer"},
     {"calibration", "settings"},
     {"fitted"},
-    {"model_file", "run_log"},
+    {"graph", "model_file", "run_log"},
+    {"inference"},
     {"model"},
     {"fitting", "inspection"},
     {"evaluation"},

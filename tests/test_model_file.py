@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 import blemish
 from blemish import model_file
+from blemish.engines.openvino import FeatureExtractor
 from blemish.errors import ModelFileError, OutputError
 from blemish.gaussian import SHRINKAGES
 from blemish.model import load_model
@@ -68,7 +69,9 @@ def test_a_loaded_model_can_be_updated_like_the_one_in_memory(shrinkage, shared,
     model.save(tmp_path / "a.blemish")
     loaded = load_model(tmp_path / "a.blemish")
     levels = model.embedding(
-        model._extractor(np.stack([model.preprocessing.apply(i) for i in good_images(4, start=90)]))
+        FeatureExtractor(model.backbone, model.size)(
+            np.stack([model.preprocessing.apply(i) for i in good_images(4, start=90)])
+        )
     )
     first, second = model.moments.copy(), loaded.moments
     first.update(levels)

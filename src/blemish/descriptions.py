@@ -93,6 +93,11 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
         "pixel threshold": f"{model.pixel_threshold():.4g}, reached by "
         f"{settings.pixel_false_alarm_rate:.2%} of the pixels of good images",
     }
+    if model.fitted.bf16_drift is not None:
+        facts["bf16"] = (
+            f"moves scores of good images by up to {model.fitted.bf16_drift:.2g} of their "
+            "standard deviation"
+        )
     if settings.value_range:
         facts["value range"] = "{:g} (black) to {:g} (white)".format(*settings.value_range)
     if model.ignored is not None:

@@ -31,6 +31,9 @@ class Fitted:
     calibration : Calibration
     ignored : bool (H, W) or None
         Pixels of the network's input that neither score nor calibrate.
+    bf16_drift : float or None
+        How far bf16 moved the image scores of some good images, in standard deviations of good
+        images; None if it could not be tried.
     """
 
     settings: FitSettings
@@ -42,3 +45,4 @@ class Fitted:
     statistics: ScoreStatistics
     calibration: Calibration
     ignored: BoolArray | None = None
+    bf16_drift: float | None = None

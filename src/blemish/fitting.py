@@ -48,6 +48,7 @@ from blemish.training_images import source_sizes, training_images, warn_of_other
 DEFAULT_DIMS = 100
 _BATCH = 16
 _PROBED = 4
+_TRIED = 8
 
 
 def fit(
@@ -131,7 +132,7 @@ def fit(
         if on_plan is not None:
             on_plan(plan)
         plan.check()
-        model = Model(_learn(source, embedding, backbone, settings, ignored))
+        model = _with_drift(Model(_learn(source, embedding, backbone, settings, ignored)), source)
     _warn_if_never_reached(model)
     return model
 
@@ -168,6 +169,12 @@ def _learn(
         calibration=calibration,
         ignored=ignored,
     )
+
+
+def _with_drift(model: Model, source: _Features) -> Model:
+    """Find out whether bf16 does harm, so that it can be chosen where it is faster."""
+    drift = model.bf16_drift(source.some_inputs(_TRIED))
+    return Model(replace(model.fitted, bf16_drift=drift))
 
 
 def _calibrate(
@@ -224,12 +231,16 @@ class _Features:
 
     def probe(self) -> list[Float32Array]:
         """Feature maps of a few images from all over the list."""
-        step = max(1, len(self._images) // _PROBED)
-        few = self._images[::step][:_PROBED]
+        return self._extractor(self.some_inputs(_PROBED))
+
+    def some_inputs(self, count: int) -> Float32Array:
+        """Inputs (N, 3, H, W) of a few images from all over the list."""
+        step = max(1, len(self._images) // count)
+        few = self._images[::step][:count]
         batches = load_batches(
-            few, self.preprocessing, batch=_PROBED, value_range=self._settings.value_range
+            few, self.preprocessing, batch=count, value_range=self._settings.value_range
         )
-        return self._extractor(next(batches))
+        return next(batches)
 
     def maps(self, stage: str) -> Iterator[list[Float32Array]]:
         """Feature maps per batch: list of float32 (N, C, h, w), fine to coarse."""

@@ -10,8 +10,10 @@ import numpy as np
 
 from blemish.arrays import Float32Array
 from blemish.errors import BlemishError
-from blemish.loading import load_ahead
+from blemish.loading import in_order, load_input
 from blemish.model import Decision, Model, Progress
+
+_LEAST_THREADS = 2  # one image is decoded while another is in the network
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ def inspect_images(
     false_alarm_rate: float | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Inspected]:
-    """Judge images one by one, in their order and in bounded memory.
+    """Judge images in their order and in bounded memory; several are worked on at a time.
+
+    How many go through the network at once is the model's `engine.streams`.
 
     Parameters
     ----------
@@ -56,17 +60,21 @@ def inspect_images(
     Inspected
         With an error instead of a decision where a file cannot be read.
     """
-    loaded = load_ahead(paths, model.preprocessing, value_range=model.settings.value_range)
-    for done, (path, pixels) in enumerate(zip(paths, loaded, strict=True)):
+
+    def judge(path: Path) -> Inspected:
+        try:
+            pixels = load_input(path, model.preprocessing, value_range=model.settings.value_range)
+        except BlemishError as error:
+            return Inspected(path, np.zeros((0, 0, 3), np.float32), error=error)
+        score = model.score_inputs(pixels[None])[0]
+        decision = model.classify(score, false_alarm_rate=false_alarm_rate)
+        return Inspected(path, np.ascontiguousarray(pixels.transpose(1, 2, 0)), decision)
+
+    model.threshold(false_alarm_rate)  # a wrong rate is found before the first image is read
+    threads = max(_LEAST_THREADS, model.engine.streams)
+    for done, found in enumerate(in_order(judge, paths, threads=threads)):
         if progress is not None:
             progress("inspection", done, len(paths))
-        if isinstance(pixels, BlemishError):
-            yield Inspected(path, np.zeros((0, 0, 3), np.float32), error=pixels)
-            continue
-        decision = model.classify(
-            model.score_inputs(pixels[None])[0],
-            false_alarm_rate=false_alarm_rate,
-        )
-        yield Inspected(path, np.ascontiguousarray(pixels.transpose(1, 2, 0)), decision)
+        yield found
     if progress is not None:
         progress("inspection", len(paths), len(paths))

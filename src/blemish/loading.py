@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from blemish.preprocessing import Preprocessing
 ImageLike = Path | str | UInt8Array | FloatArray
 """An image file, or an array as `images.to_rgb` takes it."""
 
-_THREADS = 2  # decoding needs few threads: the network uses all cores meanwhile
-_AHEAD = 8
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AHEAD = 4  # items per thread that may wait or be worked on
 _SHOWN = 5
 
 
@@ -66,17 +69,31 @@ def load_ahead(
         except BlemishError as error:
             return error
 
-    remaining = iter(images)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[Float32Array | BlemishError]] = deque(
-            pool.submit(load, image) for image in islice(remaining, _AHEAD)
+    return in_order(load, images)
+
+
+def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int = 2) -> Iterator[R]:
+    """Results of a function in the order of its arguments, worked out ahead in threads.
+
+    Never more than a few items per thread are held at a time. An error of the function is raised
+    where its result would have come; what was not begun by then never is.
+
+    Examples
+    --------
+    >>> list(in_order(abs, [-3, 2, -1]))
+    [3, 2, 1]
+    """
+    remaining = iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
+        waiting: deque[Future[R]] = deque(
+            pool.submit(function, item) for item in islice(remaining, _AHEAD * threads)
         )
         try:
             while waiting:
-                loaded = waiting.popleft().result()
-                for image in islice(remaining, 1):
-                    waiting.append(pool.submit(load, image))
-                yield loaded
+                found = waiting.popleft().result()
+                for item in islice(remaining, 1):
+                    waiting.append(pool.submit(function, item))
+                yield found
         finally:
             for future in waiting:
                 future.cancel()

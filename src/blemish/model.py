@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from blemish.arrays import BoolArray, Float32Array, Float64Array
-from blemish.engines.openvino import FeatureExtractor
+from blemish.engines.engine import EngineSettings
 from blemish.fitted import Fitted
+from blemish.graph import fuse
+from blemish.inference import Inference, bf16_drift, inference_of
 from blemish.input_size import position_mask
 from blemish.loading import ImageLike, load_input
-from blemish.maps import MapOperator, image_scores
+from blemish.maps import MapOperator
 from blemish.model_file import read_model, write_model
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
@@ -76,10 +79,17 @@ class Model:
     ----------
     fitted : Fitted
         Its fields are attributes of the model, too.
+    engine : EngineSettings, optional
+        How it is run.
+    identity : str, optional
+        Checksum of the file it was read from; its compiled graph is kept under this name.
     """
 
-    def __init__(self, fitted: Fitted) -> None:
-        self.fitted = fitted
+    def __init__(
+        self, fitted: Fitted, engine: EngineSettings | None = None, *, identity: str | None = None
+    ) -> None:
+        self.fitted, self.engine = fitted, engine or EngineSettings()
+        self._identity, self._lock = identity, threading.Lock()
         self.settings, self.backbone = fitted.settings, fitted.backbone
         self.preprocessing, self.embedding = fitted.preprocessing, fitted.embedding
         self.moments, self.regularisation = fitted.moments, fitted.regularisation
@@ -87,13 +97,14 @@ class Model:
         self.ignored = fitted.ignored
         self._thresholds: dict[float, Threshold] = {}  # the intervals take a moment
 
-    def __getstate__(self) -> Fitted:
+    def __getstate__(self) -> tuple[Fitted, EngineSettings, str | None]:
         """Pickle what was fitted; compiled networks are made anew."""
-        return self.fitted
+        return self.fitted, self.engine, self._identity
 
-    def __setstate__(self, fitted: Fitted) -> None:
+    def __setstate__(self, state: tuple[Fitted, EngineSettings, str | None]) -> None:
         """Make the model of what was fitted."""
-        self.__init__(fitted)  # type: ignore[misc]
+        fitted, engine, identity = state
+        self.__init__(fitted, engine, identity=identity)  # type: ignore[misc]
 
     @property
     def count(self) -> int:
@@ -196,21 +207,23 @@ class Model:
         inputs : float32 (N, 3, H, W)
             From `preprocessing.apply`.
         """
-        found = self._scorer(self.embedding(self._extractor(inputs)))
-        maps = self._operator(found.total)
-        scores = image_scores(maps, self.settings.top_k)
+        found = self._inference(inputs)
         grids = self.moments.pyramid.grids
         return [
             Score(
-                float(scores[k]),
-                maps[k],
+                float(found.scores[k]),
+                found.maps[k],
                 {
-                    name: level[k].reshape(grid).astype(np.float32)
+                    name: level[k].reshape(grid)
                     for name, level, grid in zip(self.level_names, found.levels, grids, strict=True)
                 },
             )
             for k in range(len(inputs))
         ]
+
+    def bf16_drift(self, inputs: Float32Array) -> float | None:
+        """How far bf16 moves the image scores of some good images; see `inference.bf16_drift`."""
+        return bf16_drift(self.fitted, inputs, scorer=lambda: self._scorer, operator=self._operator)
 
     def level_maps(self, score: Score) -> dict[str, Float32Array]:
         """Which scale is anomalous: the map of every level, at image size.
@@ -227,6 +240,16 @@ class Model:
             )
         }
 
+    def graph(self) -> bytes:
+        """Whole model as one ONNX graph, in f32; see `graph.fuse`.
+
+        Raises
+        ------
+        BackboneError
+            The score has no graph, or the backbone's graph cannot be extended.
+        """
+        return fuse(self.fitted, self._scorer, self._operator)
+
     def save(self, path: Path | str) -> None:
         """Write the model to one file; see `model_file`.
 
@@ -238,8 +261,15 @@ class Model:
         write_model(self.fitted, Path(path))
 
     @cached_property
-    def _extractor(self) -> FeatureExtractor:
-        return FeatureExtractor(self.backbone, self.size)
+    def _inference(self) -> Inference:
+        with self._lock:  # several threads may score at once
+            return self.__dict__.get("_inference") or inference_of(
+                self.fitted,
+                self.engine,
+                scorer=lambda: self._scorer,
+                operator=self._operator,
+                identity=self._identity,
+            )
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -263,15 +293,22 @@ class Model:
         return map_operator(grid, self.preprocessing, self.settings, self.ignored)
 
 
-def load_model(path: Path | str) -> Model:
+def load_model(path: Path | str, engine: EngineSettings | None = None) -> Model:
     """Read a model from a file.
+
+    Parameters
+    ----------
+    path : Path
+    engine : EngineSettings, optional
+        How to run it.
 
     Raises
     ------
     ModelFileError
         The file is missing, no model, damaged, or written by a newer version.
     """
-    return Model(read_model(Path(path))[0])
+    fitted, header = read_model(Path(path))
+    return Model(fitted, engine, identity=header["checksum"])
 
 
 def never_reached(model: Model, threshold: Threshold) -> str:

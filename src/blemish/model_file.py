@@ -185,6 +185,7 @@ def _header(model: Fitted) -> dict[str, Any]:
             "distance_scale": model.statistics.distance_scale,
             "deviation_scale": model.statistics.deviation_scale,
         },
+        "bf16_drift": model.bf16_drift,
     }
 
 
@@ -259,6 +260,7 @@ def _fitted(header: dict[str, Any], tensors: Tensors) -> Fitted:
             tensors["calibration.scores"], tensors["calibration.pixel_quantiles"]
         ),
         ignored=tensors.get("ignored"),
+        bf16_drift=header.get("bf16_drift"),
     )
 
 

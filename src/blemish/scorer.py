@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from blemish import scoring
 from blemish.arrays import BoolArray, Float64Array, FloatArray
 from blemish.errors import InputError
-from blemish.gaussian import Regularisation, gaussian_of
+from blemish.gaussian import HELD_WHITENING_BYTES, Regularisation, gaussian_of, squared_distances
 from blemish.moments import Moments
 from blemish.pooling import Pool, Running
 from blemish.pyramid import Pyramid
@@ -116,7 +116,7 @@ class Scorer:
     ) -> None:
         self.pyramid, self.settings = moments.pyramid, settings
         self._dtype = np.dtype(dtype)
-        self._statistics = statistics or ScoreStatistics()
+        self.statistics = statistics or ScoreStatistics()
         self.gaussian = (
             gaussian_of(moments, regularisation).astype(dtype)
             if settings.score in WITH_DISTANCE
@@ -130,7 +130,7 @@ class Scorer:
             variances = [s / (pool.samples - 1) for s in pool.squares]
         self.means = [mean.astype(dtype) for mean in self.means]
         self.variances = [scoring.floored(v).astype(dtype) for v in variances]
-        self._rank_moments = _rank_moments(self._statistics, moments.count, dtype)
+        self._rank_moments = _rank_moments(self.statistics, moments.count, dtype)
 
     def __call__(self, levels: Sequence[FloatArray]) -> PositionScores:
         """Score a batch.
@@ -156,7 +156,7 @@ class Scorer:
             self.pyramid,
             scoring.total_distance(distances, self.pyramid) if distances else None,
             k2,
-            self._statistics,
+            self.statistics,
             lambda bounds: scoring.deviations([bounds], *_needed(self._rank_moments))[0],
         )
         if distances:
@@ -169,7 +169,8 @@ class LeftOutScorer:
     """Scores training images as if each had not been among those fitted. Float64, exact.
 
     Closed forms where there are any. With one Gaussian for all positions an image is many
-    samples, and is really taken out: the single covariance is small.
+    samples, and is really taken out: the single covariance is small. Whitening that takes more
+    than `HELD_WHITENING_BYTES` is made anew for every batch, and never held.
 
     Parameters
     ----------
@@ -199,10 +200,11 @@ class LeftOutScorer:
         self._squares = moments.squares()
         self._pool = Pool.of(moments, position_weights) if _is_pooled(settings, moments) else None
         ridge = scoring.left_out_ridge(regularisation.ridge, self._count)
+        self._whitened_with = replace(regularisation, ridge=ridge)
+        self._measures = settings.score in WITH_DISTANCE and not moments.shared
+        held = sum(rows.nbytes for rows in moments.scatters) <= HELD_WHITENING_BYTES
         self._gaussian = (
-            gaussian_of(moments, replace(regularisation, ridge=ridge))
-            if settings.score in WITH_DISTANCE and not moments.shared
-            else None
+            gaussian_of(moments, self._whitened_with) if self._measures and held else None
         )
 
     def parts(self, levels: Sequence[FloatArray]) -> tuple[Float64Array | None, list[FloatArray]]:
@@ -210,8 +212,8 @@ class LeftOutScorer:
         if self._moments.shared:
             return self._parts_by_removal(levels)
         distance, k2 = None, []
-        if self._gaussian is not None:
-            within = scoring.level_distances(levels, self._gaussian)
+        if self._measures:
+            within = self._distances(levels)
             total = scoring.total_distance(within, self.pyramid).astype(np.float64)
             distance = scoring.left_out_distance(total, self._count, self._regularisation.weight)
         if self._pool is not None:
@@ -227,6 +229,11 @@ class LeftOutScorer:
                 levels, self._moments.means, self._squares, self._count
             )
         return distance, list(k2)
+
+    def _distances(self, levels: Sequence[FloatArray]) -> Sequence[FloatArray]:
+        if self._gaussian is None:
+            return squared_distances(levels, self._moments, self._whitened_with)
+        return scoring.level_distances(levels, self._gaussian)
 
     def _parts_by_removal(
         self, levels: Sequence[FloatArray]

@@ -24,9 +24,9 @@ SCORES = (
     "chebyshev-two-stage",
 )
 # A bound is below 1 by definition; this keeps it so in float32, where 1 - 1e-9 is 1.
-_LARGEST_BOUND = float(np.nextafter(np.float32(1.0), np.float32(0.0)))
+LARGEST_BOUND = float(np.nextafter(np.float32(1.0), np.float32(0.0)))
 # Keeps k^2 within float32, far above any k at which the bound still changes.
-_LARGEST_K2 = 1e30
+LARGEST_K2 = 1e30
 
 
 def level_distances(levels: Sequence[FloatArray], gaussian: Gaussian) -> list[FloatArray]:
@@ -107,7 +107,7 @@ def deviations(
     [array([[[1.]]])]
     """
     return [
-        np.minimum((array - mean) ** 2 / variance, _LARGEST_K2)
+        np.minimum((array - mean) ** 2 / variance, LARGEST_K2)
         for array, mean, variance in zip(levels, means, variances, strict=True)
     ]
 
@@ -178,7 +178,7 @@ def chebyshev_bound(k2: FloatArray, scale: float = 1.0) -> FloatArray:
     array([0.  , 0.  , 0.75])
     """
     bound = 1.0 - 1.0 / np.maximum(k2, 1.0)
-    return np.asarray(scale * np.minimum(bound, _LARGEST_BOUND), dtype=k2.dtype)
+    return np.asarray(scale * np.minimum(bound, LARGEST_BOUND), dtype=k2.dtype)
 
 
 def ceiling(score: str, scale: float = 1.0) -> float | None:
@@ -190,8 +190,8 @@ def ceiling(score: str, scale: float = 1.0) -> float | None:
     (None, 0.5)
     """
     if score in ("chebyshev", "chebyshev-pooled"):
-        return scale * _LARGEST_BOUND
-    return _LARGEST_BOUND if score == "chebyshev-two-stage" else None
+        return scale * LARGEST_BOUND
+    return LARGEST_BOUND if score == "chebyshev-two-stage" else None
 
 
 def hybrid(distance: FloatArray, bound: FloatArray) -> FloatArray:
@@ -354,7 +354,7 @@ def left_out_deviations(
     for array, mean, square in zip(levels, means, squares, strict=True):
         d2 = (array - mean) ** 2
         variance = floored(np.maximum((square - n / (n - 1) * d2) / (n - 2), 0.0))
-        result.append(np.minimum((n / (n - 1)) ** 2 * d2 / variance, _LARGEST_K2))
+        result.append(np.minimum((n / (n - 1)) ** 2 * d2 / variance, LARGEST_K2))
     return result
 
 
@@ -392,5 +392,5 @@ def left_out_pooled_deviations(
         taken_squares = np.einsum("p,npd,npd->nd", weight, centred, centred)[:, None, :]
         variance = np.maximum((square - taken_squares - taken**2 / left) / (left - 1), 0.0)
         k2 = (centred + taken / left) ** 2 / floored(variance)
-        result.append(np.minimum(k2, _LARGEST_K2))
+        result.append(np.minimum(k2, LARGEST_K2))
     return result

@@ -13,6 +13,8 @@ from blemish.cli.names import absolute, unique_names
 from blemish.cli.options import (
     PATH,
     data_options,
+    engine_for,
+    engine_options,
     pictures_option,
     quiet_option,
     rate_options,
@@ -36,6 +38,7 @@ from blemish.model import load_model
 @pictures_option
 @data_options
 @rate_options
+@engine_options
 @quiet_option
 def evaluate(
     *,
@@ -47,6 +50,10 @@ def evaluate(
     layout: str | None,
     category: str | None,
     false_alarm_rate: float | None,
+    engine: str,
+    device: str,
+    precision: str,
+    threads: int | None,
     quiet: bool,
 ) -> None:
     """Measure a MODEL on the labelled test images of DATA.
@@ -58,8 +65,11 @@ def evaluate(
     Example:
         blemish evaluate bottle.blemish datasets/mvtec/bottle --json
     """  # noqa: D301
-    loaded = load_model(model)
     samples = read_dataset(data, split="test", layout=layout, category=category)
+    runs = engine_for(
+        len(samples), engine=engine, device=device, precision=precision, threads=threads
+    )
+    loaded = load_model(model, runs)
     if not quiet:
         good = sum(not sample.is_anomalous for sample in samples)
         click.echo(f"Test images: {good} good, {len(samples) - good} anomalous.", err=True)

@@ -12,6 +12,8 @@ import click
 from blemish.cli.names import absolute, unique_names
 from blemish.cli.options import (
     PATH,
+    engine_for,
+    engine_options,
     pictures_option,
     quiet_option,
     rate_options,
@@ -41,6 +43,7 @@ ANOMALOUS_STATUS = 3
     "--exit-code", is_flag=True, help=f"Exit with {ANOMALOUS_STATUS} if an image is anomalous."
 )
 @rate_options
+@engine_options
 @quiet_option
 def inspect(
     *,
@@ -52,6 +55,10 @@ def inspect(
     as_csv: bool,
     exit_code: bool,
     false_alarm_rate: float | None,
+    engine: str,
+    device: str,
+    precision: str,
+    threads: int | None,
     quiet: bool,
 ) -> None:
     """Judge IMAGES (files or folders) by a MODEL.
@@ -64,8 +71,11 @@ def inspect(
     """  # noqa: D301
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other.")
-    loaded = load_model(model)
     named, not_images = find_images(images, leave_out=out)
+    runs = engine_for(
+        len(named), engine=engine, device=device, precision=precision, threads=threads
+    )
+    loaded = load_model(model, runs)
     threshold = loaded.threshold(false_alarm_rate)
     warn_of_threshold(loaded, threshold)
     folder = results_folder(out, loaded, title=model.stem, threshold=threshold, pictures=pictures)

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
+from blemish.cores import cores
 from blemish.descriptions import threshold_text
+from blemish.engines.engine import DEVICES, ENGINES, PRECISIONS, EngineSettings
 from blemish.model import Model, never_reached
 from blemish.results import PICTURES, ResultsFolder
 from blemish.threshold import TAIL_BOUND, Threshold
@@ -16,6 +18,7 @@ from blemish.threshold import TAIL_BOUND, Threshold
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+MOST_STREAMS = 16
 
 
 class Numbers(click.ParamType[Any]):
@@ -141,6 +144,37 @@ def rate_options(command: F) -> F:
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         help="Share of good images that may be called anomalous. Default: the model's.",
     )(command)
+
+
+def engine_options(command: F) -> F:
+    """How a model is run: engine, device, precision and threads."""
+    for name, choices, text in (
+        ("precision", PRECISIONS, "Of the arithmetic; auto: bf16 where it is faster and harmless."),
+        ("device", DEVICES, "Where the engine torch runs; auto: a GPU if there is one."),
+        ("engine", ENGINES, "What runs the network; torch needs blemish[torch]."),
+    ):
+        kind = click.Choice(choices)
+        default = choices[0]
+        command = click.option(
+            f"--{name}", type=kind, default=default, show_default=True, help=text
+        )(command)
+    return click.option("--threads", type=click.IntRange(1), help="CPU threads. Default: all.")(
+        command
+    )
+
+
+def engine_for(
+    images: int, *, engine: str, device: str, precision: str, threads: int | None
+) -> EngineSettings:
+    """Engine that goes through so many images fastest: one stream per CPU, but few of them."""
+    used = threads or cores()
+    return EngineSettings(
+        engine=engine,
+        device=device,
+        precision=precision,
+        threads=threads,
+        streams=max(1, min(used, images, MOST_STREAMS)),
+    )
 
 
 def results_folder(

@@ -1,0 +1,357 @@
+"""A fitted model as one ONNX graph: image -> map, image score, what every level contributes.
+
+The backbone, the embedding, the pyramid of conditional Gaussians and the map operator, with the
+numbers of the fit as constants. `scoring` and `maps` say what is computed, and the tests hold the
+graph against them. Per position, each level is one small matrix product with its whitening rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blemish import scoring
+from blemish.arrays import FloatArray, IntArray
+from blemish.backbones import Backbone
+from blemish.embedding import Embedding
+from blemish.errors import BackboneError
+from blemish.fitted import Fitted
+from blemish.maps import MapOperator
+from blemish.pyramid import Pyramid
+from blemish.scorer import Scorer
+
+FUSED_SCORES = frozenset(scoring.SCORES) - {"chebyshev-two-stage"}
+"""Scores that a graph can compute; the two-stage score sorts channels and stays in NumPy."""
+
+MAP, SCORE = "map", "score"
+OLDEST_OPSET = 13
+
+
+def graph_outputs(levels: int) -> tuple[str, ...]:
+    """Names of what the graph of a model with so many levels puts out.
+
+    Examples
+    --------
+    >>> graph_outputs(2)
+    ('map', 'score', 'level0', 'level1')
+    """
+    return (MAP, SCORE, *(f"level{k}" for k in range(levels)))
+
+
+def fuse(fitted: Fitted, scorer: Scorer, operator: MapOperator) -> bytes:
+    """Put a fitted model into one graph.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    scorer : Scorer
+        In float32, of a score in `FUSED_SCORES`.
+    operator : MapOperator
+
+    Returns
+    -------
+    bytes
+        ONNX. Input "image": float32 (N, 3, H, W), RGB in 0..1. Outputs "map": float32
+        (N, 1, H, W); "score": float32 (N,); then "level0", ... coarse to fine: float32
+        (N, h * w of the level), the level's conditional distance or largest bound. The same
+        model gives the same bytes.
+
+    Raises
+    ------
+    BackboneError
+        The score has no graph, or the backbone's graph is too old or uses the outputs' names.
+    """
+    import onnx  # noqa: PLC0415 - slow to import
+
+    _check_score(scorer)
+    model = onnx.load_model_from_string(fitted.backbone.onnx)
+    graph = _Nodes(_opset_of(model, fitted.backbone))
+    levels = _levels(graph, fitted.backbone, fitted.embedding)
+    total, parts = _Scores(graph, scorer).of(levels)
+    _map_and_score(graph, total, operator, fitted.settings.top_k)
+    outputs = graph_outputs(len(parts))
+    for part, name in zip(parts, outputs[2:], strict=True):
+        graph.add("Identity", part, name=name)
+    model.graph.node.extend(graph.nodes)
+    model.graph.initializer.extend(graph.constants)
+    del model.graph.output[:], model.graph.value_info[:]
+    shapes: list[list[str | int | None]] = [["N", 1, *operator.size], ["N"]]
+    shapes += [["N", scorer.pyramid.positions(k)] for k in range(len(parts))]
+    for name, shape in zip(outputs, shapes, strict=True):
+        info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        model.graph.output.append(info)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _check_score(scorer: Scorer) -> None:
+    if scorer.settings.score not in FUSED_SCORES:
+        raise BackboneError(
+            f"A graph can compute {', '.join(sorted(FUSED_SCORES))}, but the score is "
+            f"{scorer.settings.score}. Choose one of these."
+        )
+
+
+def _opset_of(model: Any, backbone: Backbone) -> int:
+    """Opset of a backbone's graph, if the graph can be extended."""
+    opset = next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    used = {value for node in model.graph.node for value in (*node.input, *node.output)}
+    if opset < OLDEST_OPSET or used & {MAP, SCORE}:
+        raise BackboneError(
+            f"The graph of a backbone must have opset {OLDEST_OPSET} or newer and no values named "
+            f"{MAP} or {SCORE}, but {backbone.name} has opset {opset} and "
+            f"{', '.join(sorted(used & {MAP, SCORE})) or 'none of these'}. Export it anew."
+        )
+    return opset
+
+
+def _levels(graph: _Nodes, backbone: Backbone, embedding: Embedding) -> list[str]:
+    """Own embeddings per level, coarse to fine: (N, P, d), positions row by row."""
+    names = [layer.name for layer in backbone.layers]
+    if embedding.layer_sums:
+        names = _layer_sums(graph, backbone, names)
+    levels = []
+    for name, selection, projection in zip(
+        names, embedding.selections, embedding.projections, strict=True
+    ):
+        if selection is not None and len(selection):
+            own = graph.add("Gather", name, graph.constant(selection), axis=1)
+        elif projection is not None:
+            kernel = np.ascontiguousarray(projection.T)[:, :, None, None]
+            own = graph.add("Conv", name, graph.constant(kernel), kernel_shape=[1, 1])
+        else:
+            continue
+        levels.append(graph.add("Transpose", graph.reshape(own, (0, 0, -1)), perm=[0, 2, 1]))
+    return levels[::-1]
+
+
+def _layer_sums(graph: _Nodes, backbone: Backbone, names: Sequence[str]) -> list[str]:
+    """Each layer plus the next finer one, averaged to its grid and repeated; see `sum_layers`."""
+    summed = [names[0]]
+    layers = backbone.layers
+    for k in range(1, len(layers)):
+        factor = layers[k].stride // layers[k - 1].stride
+        averaged = graph.add(
+            "AveragePool",
+            names[k - 1],
+            kernel_shape=[factor, factor],
+            strides=[factor, factor],
+        )
+        times = layers[k].channels // layers[k - 1].channels
+        repeats = graph.constant(np.array([1, times, 1, 1], dtype=np.int64))
+        summed.append(graph.add("Add", names[k], graph.add("Tile", averaged, repeats)))
+    return summed
+
+
+def nested_order(pyramid: Pyramid) -> list[IntArray]:
+    """Positions of every level ordered so that all cells below one coarse cell are neighbours.
+
+    Then what is repeated from a coarse level to a fine one is repeated along an axis of its own,
+    and the arithmetic of a level needs no copy of what is visible at every position.
+
+    Returns
+    -------
+    list of int64 (P,), coarse to fine
+        Row-by-row number of each position in nested order.
+
+    Examples
+    --------
+    >>> nested_order(Pyramid(grids=((1, 2), (2, 4)), dims=(1, 1)))[1]
+    array([0, 1, 4, 5, 2, 3, 6, 7])
+    """
+    orders = [np.arange(pyramid.positions(0), dtype=np.int64)]
+    for level in range(1, pyramid.levels):
+        place = np.empty_like(orders[-1])
+        place[orders[-1]] = np.arange(len(place))
+        parents = place[pyramid.ancestors(level, level - 1)]
+        orders.append(np.argsort(parents, kind="stable").astype(np.int64))
+    return orders
+
+
+class _Scores:
+    """Position scores in graph nodes, as `scorer.combine` defines them; in nested order."""
+
+    def __init__(self, graph: _Nodes, scorer: Scorer) -> None:
+        self._graph, self._scorer = graph, scorer
+        self._pyramid, self._settings = scorer.pyramid, scorer.settings
+        self._orders = nested_order(scorer.pyramid)
+
+    def of(self, levels: Sequence[str]) -> tuple[str, list[str]]:
+        """Total (N, P of the finest level), and what each level contributes (N, P); row by row."""
+        graph, score = self._graph, self._settings.score
+        levels = [self._nested(name, k) for k, name in enumerate(levels)]
+        distances = self._distances(levels) if self._scorer.gaussian is not None else []
+        largest = [] if score == "gaussian" else self._deviations(levels)
+        last = self._pyramid.levels - 1
+        if not distances:
+            total = self._row_by_row(self._bound(self._joined(largest, "Max")), last)
+            return total, [self._row_by_row(self._bound(k2), k) for k, k2 in enumerate(largest)]
+        parts = [self._row_by_row(graph.add("Sqrt", d), k) for k, d in enumerate(distances)]
+        total = graph.add("Sqrt", self._joined(distances, "Add"))
+        if score == "hybrid":
+            bound = self._bound(self._joined(largest, "Max"))
+            total = graph.add("Mul", graph.add("Add", total, bound), graph.constant(0.5))
+        elif score == "hybrid-calibrated":
+            total = self._calibrated(total, self._joined(largest, "Max"))
+        return self._row_by_row(total, last), parts
+
+    def _nested(self, name: str, level: int) -> str:
+        if level == 0:
+            return name
+        return self._graph.add("Gather", name, self._graph.constant(self._orders[level]), axis=1)
+
+    def _row_by_row(self, name: str, level: int) -> str:
+        if level == 0:
+            return name
+        index = self._graph.constant(np.argsort(self._orders[level]))
+        return self._graph.add("Gather", name, index, axis=1)
+
+    def _distances(self, levels: Sequence[str]) -> list[str]:
+        """Squared conditional distance per level: (N, P)."""
+        graph, gaussian = self._graph, self._scorer.gaussian
+        if gaussian is None:
+            return []
+        centred = [
+            graph.add("Sub", name, graph.constant(self._of_positions(mean, k)))
+            for k, (name, mean) in enumerate(zip(levels, gaussian.means, strict=True))
+        ]
+        distances = []
+        for level, rows in enumerate(gaussian.whitening):
+            ordered = self._of_positions(rows, level)
+            whitened, first = "", 0
+            for coarser in range(level + 1):
+                block = ordered[:, :, first : first + self._pyramid.dims[coarser]]
+                first += self._pyramid.dims[coarser]
+                part = self._product(centred[coarser], block, coarser, level)
+                whitened = graph.add("Add", whitened, part) if whitened else part
+            squares = graph.add("Mul", whitened, whitened)
+            own = graph.reshape(squares, (0, self._pyramid.positions(level), -1))
+            distances.append(graph.reduce("ReduceSum", own, axis=2))
+        return distances
+
+    def _product(self, name: str, block: FloatArray, coarser: int, level: int) -> str:
+        """Whitening block times the embedding of a coarser or the same level: (N, P d, 1, 1).
+
+        One group of a 1x1 convolution per coarse cell, which gives all rows of all positions
+        below it: runtimes have fast code for grouped convolution, and none for thousands of
+        small matrix products.
+        """
+        graph = self._graph
+        cells, dims = self._pyramid.positions(coarser), self._pyramid.dims[coarser]
+        below = self._pyramid.positions(level) // cells
+        if len(block) == 1:  # shared by all positions
+            product = graph.add("MatMul", name, graph.constant(np.ascontiguousarray(block[0].T)))
+            if below > 1:
+                times = graph.constant(np.array([1, 1, below], dtype=np.int64))
+                product = graph.add("Tile", product, times)
+            return graph.reshape(product, (0, -1, 1, 1))
+        column = graph.reshape(name, (0, cells * dims, 1, 1))
+        kernel = graph.constant(np.ascontiguousarray(block).reshape(-1, dims, 1, 1))
+        return graph.add("Conv", column, kernel, group=cells, kernel_shape=[1, 1])
+
+    def _of_positions(self, array: FloatArray, level: int) -> FloatArray:
+        """Constants of every position, (P, ...), in nested order; (1, ...) when shared."""
+        return array if len(array) == 1 else array[self._orders[level]]
+
+    def _deviations(self, levels: Sequence[str]) -> list[str]:
+        """Largest k^2 over the own channels per level: (N, P)."""
+        graph = self._graph
+        largest = []
+        for level, (name, mean, variance) in enumerate(
+            zip(levels, self._scorer.means, self._scorer.variances, strict=True)
+        ):
+            away = graph.add("Sub", name, graph.constant(self._of_positions(mean, level)))
+            square = graph.add("Mul", away, away)
+            k2 = graph.add("Div", square, graph.constant(self._of_positions(variance, level)))
+            most = graph.reduce("ReduceMax", k2, axis=2)
+            largest.append(graph.add("Min", most, graph.constant(scoring.LARGEST_K2)))
+        return largest
+
+    def _bound(self, k2: str) -> str:
+        graph = self._graph
+        inverse = graph.add("Reciprocal", graph.add("Max", k2, graph.constant(1.0)))
+        bound = graph.add("Sub", graph.constant(1.0), inverse)
+        capped = graph.add("Min", bound, graph.constant(scoring.LARGEST_BOUND))
+        return graph.add("Mul", capped, graph.constant(self._settings.chebyshev_scale))
+
+    def _calibrated(self, distance: str, k2: str) -> str:
+        graph, statistics = self._graph, self._scorer.statistics
+        centre, spread = statistics.distance_scale or (0.0, 1.0)
+        mean, std = statistics.deviation_scale or (0.0, 1.0)
+        log_k = graph.add("Log", graph.add("Max", k2, graph.constant(1e-12)))
+        slope, offset = 0.5 * spread / std, centre - spread * mean / std
+        deviation = graph.add("Mul", log_k, graph.constant(slope))
+        both = graph.add("Add", graph.add("Add", distance, deviation), graph.constant(offset))
+        return graph.add("Relu", graph.add("Mul", both, graph.constant(0.5)))
+
+    def _joined(self, levels: Sequence[str], kind: str) -> str:
+        """Levels repeated to the finest positions and added, or their maximum taken."""
+        graph, total = self._graph, levels[0]
+        for level in range(1, len(levels)):
+            coarse = graph.reshape(total, (0, self._pyramid.positions(level - 1), 1))
+            fine = graph.reshape(levels[level], (0, self._pyramid.positions(level - 1), -1))
+            total = graph.reshape(graph.add(kind, fine, coarse), (0, -1))
+        return total
+
+
+def _map_and_score(graph: _Nodes, total: str, operator: MapOperator, top_k: int) -> None:
+    """Outputs "map" and "score" of position scores (N, P)."""
+    if operator.position_weights is not None:
+        total = graph.add("Mul", total, graph.constant(operator.position_weights))
+    grid = graph.reshape(total, (-1, 1, *operator.grid))
+    found = graph.add("MatMul", graph.constant(operator.rows), grid)
+    found = graph.add("MatMul", found, graph.constant(np.ascontiguousarray(operator.columns.T)))
+    if operator.pixel_weights is not None:
+        found = graph.add("Mul", found, graph.constant(operator.pixel_weights))
+    graph.add("Relu", found, name=MAP)
+    pixels = graph.reshape(MAP, (0, -1))
+    if top_k > 1:
+        count = min(top_k, operator.size[0] * operator.size[1])
+        k = graph.constant(np.array([count], dtype=np.int64))
+        pixels = graph.add("TopK", pixels, k, axis=1, outputs=2)
+        graph.reduce("ReduceMean", pixels, axis=1, name_out=SCORE)
+    else:
+        graph.reduce("ReduceMax", pixels, axis=1, name_out=SCORE)
+
+
+class _Nodes:
+    """Nodes and constants to append to a graph of some opset; names that no backbone uses."""
+
+    def __init__(self, opset: int) -> None:
+        self._opset = opset
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, values: NDArray[Any] | float) -> str:
+        """Add a constant: whole numbers as int64, all else as float32."""
+        from onnx import numpy_helper  # noqa: PLC0415 - slow to import
+
+        array = np.asarray(values)
+        kind = np.int64 if array.dtype.kind == "i" else np.float32
+        name = f"blemish.constant{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(array.astype(kind), name))
+        return name
+
+    def add(
+        self, kind: str, *inputs: str, name: str | None = None, outputs: int = 1, **attributes: Any
+    ) -> str:
+        """Add a node; return the name of its (first) output."""
+        from onnx import helper  # noqa: PLC0415 - slow to import
+
+        first = name or f"blemish.value{len(self.nodes)}"
+        named = [first, *(f"{first}.{k}" for k in range(1, outputs))]
+        self.nodes.append(helper.make_node(kind, list(inputs), named, **attributes))
+        return first
+
+    def reshape(self, name: str, shape: tuple[int, ...]) -> str:
+        """Reshape; 0 keeps a length, -1 takes what is left."""
+        return self.add("Reshape", name, self.constant(np.array(shape, dtype=np.int64)))
+
+    def reduce(self, kind: str, name: str, *, axis: int, name_out: str | None = None) -> str:
+        """Reduce over an axis, which goes. Axes became an input at different opsets."""
+        if self._opset >= (13 if kind == "ReduceSum" else 18):
+            axes = self.constant(np.array([axis], dtype=np.int64))
+            return self.add(kind, name, axes, name=name_out, keepdims=0)
+        return self.add(kind, name, name=name_out, axes=[axis], keepdims=0)
