@@ -174,3 +174,38 @@ def test_running_is_silent_and_reaches_for_no_network(backbone, tmp_path):
     )
     assert (done.stderr, done.returncode) == ("", 0)
     assert done.stdout == "[]\n[]\n"
+
+
+FIRST_USE_IN_TWO_THREADS = """
+import os, threading
+import numpy as np
+from blemish.backbones.openvino_import import import_openvino
+openvino = import_openvino()
+import openvino.opset13 as ops
+image = ops.parameter([1, 4], np.float32, name="image")
+graph = openvino.Model([ops.relu(image)], [image], "graph")
+compiled = openvino.Core().compile_model(graph, "CPU", {"NUM_STREAMS": 2})
+requests = [compiled.create_infer_request() for _ in range(2)]
+together = threading.Barrier(2)
+def run(request):
+    together.wait()
+    request.infer({0: np.zeros((1, 4), np.float32)}, share_inputs=True)
+threads = [threading.Thread(target=run, args=(r,), daemon=True) for r in requests]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(30)
+print("hangs" if any(thread.is_alive() for thread in threads) else "done", flush=True)
+os._exit(0)
+"""
+
+
+def test_first_arrays_of_two_threads_do_not_wait_for_each_other():
+    for _ in range(3):  # without the remedy, most of such runs hang
+        found = subprocess.run(
+            [sys.executable, "-c", FIRST_USE_IN_TWO_THREADS],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout == "done\n"
