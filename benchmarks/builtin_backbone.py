@@ -23,7 +23,7 @@ import numpy as np
 from scipy.linalg import solve_triangular  # type: ignore[import-untyped]
 from scipy.ndimage import gaussian_filter1d  # type: ignore[import-untyped]
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from blemish.arrays import BoolArray, Float32Array, Float64Array, IntArray, UInt8Array
 from blemish.backbones import Backbone, load_backbone

@@ -1,80 +1,60 @@
 """Time, peak memory and file size of the whole `blemish fit` command, and how they grow.
 
-Each row is the median of several runs of the command in a process of its own (start, imports,
-network, calibration and writing included); memory is the largest resident set of that process.
-Twice as many images are the same files under new names.
-
-    python benchmarks/fit_cost.py ../shared/data/mvtec/bottle \
-        --weights ../shared/weights/resnet18.tv_in1k.layers1-3.safetensors
+Each fit is a process of its own (start, imports, network, calibration and writing included);
+memory is the largest resident set of that process. More images than there are are the same files
+under new names.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
 import sys
-import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
-from blemish.datasets import read_dataset
+from benchmarks.materials import BUILTIN, FLAGS, Materials
+from benchmarks.measure import run_process
+from benchmarks.tables import Table
+
+_COUNTS, _SIDES = (50, 100, 209, 418), (224, 256, 320)
+_RUNS = 2
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Run a command; return seconds and peak MB of its process."""
-    start = time.perf_counter()
-    child = os.spawnv(os.P_NOWAIT, command[0], command)
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        sys.exit(f"{' '.join(command)} failed with status {os.waitstatus_to_exitcode(status)}.")
-    return time.perf_counter() - start, usage.ru_maxrss / 1e3
+def tables(name: str, materials: Materials, say: Callable[[str], None]) -> list[Table]:
+    """Measure one model against the number and the size of images."""
+    usual = 256 if name == BUILTIN else 224
+    asked = [(count, usual) for count in _COUNTS]
+    asked += [(_COUNTS[1], side) for side in _SIDES if side != usual]
+    rows = []
+    for count, side in asked:
+        say(f"fit, {name}, {count} images, {side}x{side}")
+        seconds, memory, size = one_fit(materials, name, count, side)
+        cells = [str(count), f"{side}x{side}", f"{seconds:.1f}", f"{memory:.0f}"]
+        rows.append([*cells, f"{size / 1e6:.1f}"])
+    header = ["images", "size", "seconds", "peak MB", "file MB"]
+    notes = [
+        f"`blemish fit`, a process of its own, shorter of {_RUNS} runs; images of 256x256 pixels, "
+        "resized to the size."
+    ]
+    return [Table("", header, rows, notes)]
 
 
-def folder_of(images: list[Path], copies: int, place: Path) -> Path:
-    """Folder with links to all images, each `copies` times."""
-    folder = place / f"{len(images) * copies}"
-    folder.mkdir()
-    for copy in range(copies):
-        for image in images:
-            (folder / f"{copy}-{image.name}").symlink_to(image.resolve())
+def one_fit(materials: Materials, name: str, count: int, side: int) -> tuple[float, float, int]:
+    """Seconds, peak MB and bytes of the file."""
+    folder, out = folder_of(materials, count), materials.place / "fit.blemish"
+    command = [sys.executable, "-m", "blemish", "fit", str(folder), "--quiet", "--out", str(out)]
+    command += [*FLAGS[name], "--size", f"{side}x{side}"]
+    if (weights := materials.weights_of(name)) is not None:
+        command += ["--weights", str(weights)]
+    runs = [run_process(command) for _ in range(_RUNS)]
+    return min(run[0] for run in runs), max(run[1] for run in runs), out.stat().st_size
+
+
+def folder_of(materials: Materials, count: int) -> Path:
+    """Folder with so many links to images."""
+    folder = materials.place / f"fit-{count}"
+    if not folder.exists():
+        folder.mkdir()
+        for index in range(count):
+            image = materials.train[index % len(materials.train)]
+            (folder / f"{index:04}{image.suffix}").symlink_to(image.resolve())
     return folder
-
-
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("category", type=Path)
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--runs", type=int, default=3)
-    options = parser.parse_args()
-    images = [sample.image for sample in read_dataset(options.category, split="train")]
-    settings = {
-        "resnet18, 100 dims, paper": [
-            *("--backbone", "resnet18", "--weights", str(options.weights)),
-            *("--preset", "paper", "--dims", "100"),
-        ],
-        "builtin, default": [],
-    }
-    print("| settings | images | seconds | peak MB | file MB |")
-    print("|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        for copies in (1, 2):
-            folder = folder_of(images, copies, place)
-            for label, flags in settings.items():
-                out = place / "model.blemish"
-                command = [sys.executable, "-m", "blemish", "fit", str(folder), "--quiet"]
-                command += ["--out", str(out), *flags]
-                runs = [run(command) for _ in range(options.runs)]
-                seconds, memory = (statistics.median(r[k] for r in runs) for k in (0, 1))
-                size = out.stat().st_size / 1e6
-                print(
-                    f"| {label} | {len(images) * copies} | {seconds:.1f} | {memory:.0f} "
-                    f"| {size:.1f} |",
-                    flush=True,
-                )
-
-
-if __name__ == "__main__":
-    main()

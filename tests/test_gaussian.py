@@ -9,10 +9,13 @@ from blemish.errors import FewImagesWarning, InputError
 from blemish.gaussian import (
     Regularisation,
     gaussian_of,
-    inverse_triangular,
     regularisation_of,
+    squared_distances,
+    whitened_squares,
 )
 from blemish.pyramid import Pyramid
+from blemish.scorer import LeftOutScorer, ScoreSettings
+from blemish.whitening import inverse_triangular
 from embeddings import dull_distance, made_up_levels, moments_of, whole
 
 
@@ -42,11 +45,70 @@ def test_float32_distance_is_close_to_the_full_covariance():
 def test_large_pyramids_are_whitened_in_slices(monkeypatch):
     levels = made_up_levels(30)
     at_once = gaussian_of(moments_of(levels))
-    monkeypatch.setattr("blemish.gaussian._SLICE_BYTES", 1)
+    monkeypatch.setattr("blemish.whitening.SLICE_BYTES", 1)
     monkeypatch.setattr("blemish.moments._SLICE_BYTES", 1)
     sliced = gaussian_of(moments_of(levels))
     for mine, other in zip(sliced.whitening, at_once.whitening, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 32 << 20])
+@pytest.mark.parametrize("held", [False, True])
+def test_law_distances_are_the_same_whether_the_whitening_is_held_or_not(
+    slice_bytes, held, monkeypatch
+):
+    moments, judged = moments_of(made_up_levels(12)), made_up_levels(5, seed=2)
+    gaussian = gaussian_of(moments, Regularisation(ridge=0.3))
+    expected = scoring.level_distances(judged, gaussian)
+    monkeypatch.setattr("blemish.whitening.SLICE_BYTES", slice_bytes)
+    found = squared_distances(
+        judged, moments, Regularisation(ridge=0.3), gaussian if held else None
+    )
+    for mine, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-10)
+
+
+def test_float32_whitening_is_the_float64_one_rounded():
+    moments = moments_of(made_up_levels(12))
+    halved, exact = gaussian_of(moments, dtype=np.float32), gaussian_of(moments)
+    rounded = exact.astype(np.float32)
+    for mine, other in zip(
+        halved.means + halved.whitening, rounded.means + rounded.whitening, strict=True
+    ):
+        assert mine.dtype == np.float32
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_whitening_does_not_change_the_moments_and_shares_nothing_with_them():
+    moments = moments_of(made_up_levels(12))
+    before = moments.copy()
+    gaussian = gaussian_of(moments)
+    for mean in gaussian.means:
+        mean += 1.0
+    for mine, other in zip(
+        moments.means + moments.scatters, before.means + before.scatters, strict=True
+    ):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 32 << 20])
+@pytest.mark.parametrize("images", [0, 1, 3])
+def test_squares_on_all_cores_are_those_of_one(images, slice_bytes, monkeypatch):
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(11, images, 5)).astype(np.float32)
+    rows = generator.normal(size=(11, 3, 5)).astype(np.float32)
+    monkeypatch.setattr("blemish.gaussian.SLICE_BYTES", slice_bytes)
+    found = whitened_squares(vectors, rows)
+    expected = (np.einsum("pde,pne->npd", rows, vectors) ** 2).sum(axis=2)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_a_singular_slice_among_many_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("blemish.whitening.SLICE_BYTES", 1)
+    moments = moments_of(made_up_levels(4))
+    with pytest.raises(InputError, match="The covariance must be positive definite"):
+        squared_distances(made_up_levels(2), moments, Regularisation(ridge=0.0))
 
 
 def test_a_single_level_is_plain_padim():
@@ -142,3 +204,16 @@ def test_unknown_shrinkage_lists_the_known():
 def test_ledoit_wolf_needs_moments_gathered_for_it():
     with pytest.raises(InputError, match="Gather them with norms=True"):
         regularisation_of(moments_of(made_up_levels(30)), shrinkage="ledoit-wolf")
+
+
+@pytest.mark.parametrize("score", ["gaussian", "hybrid"])
+def test_law_left_out_scores_are_the_same_where_the_whitening_is_too_large_to_hold(
+    score, monkeypatch
+):
+    levels = made_up_levels(7)
+    moments, settings = moments_of(levels), ScoreSettings(score)
+    held = LeftOutScorer(moments, Regularisation(), settings)(levels)
+    monkeypatch.setattr("blemish.scorer.HELD_WHITENING_BYTES", 0)
+    monkeypatch.setattr("blemish.whitening.SLICE_BYTES", 1)
+    found = LeftOutScorer(moments, Regularisation(), settings)(levels)
+    np.testing.assert_allclose(found, held, rtol=1e-10)

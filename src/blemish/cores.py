@@ -13,7 +13,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
 
@@ -52,22 +54,12 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep BLAS to the calling thread, where threadpoolctl is there to say so."""
-    controller = _controller()
-    if controller is None:
-        yield
-        return
-    with controller.limit(limits=1, user_api="blas"):
+    """Keep BLAS to the calling thread."""
+    with _controller().limit(limits=1, user_api="blas"):
         yield
 
 
 @lru_cache(maxsize=1)
-def _controller() -> Any:
+def _controller() -> ThreadpoolController:
     """Made once: looking for the libraries takes milliseconds."""
-    try:
-        from threadpoolctl import (  # type: ignore[import-untyped]  # noqa: PLC0415
-            ThreadpoolController,
-        )
-    except ImportError:
-        return None
     return ThreadpoolController()

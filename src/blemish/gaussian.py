@@ -19,18 +19,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from blemish.arrays import BoolArray, Float64Array, FloatArray, IntArray
-from blemish.cores import for_each
+from blemish.cores import cores, for_each
 from blemish.errors import FewImagesWarning, InputError
 from blemish.moments import Moments
 from blemish.pyramid import Pyramid
+from blemish.whitening import SLICE_BYTES, subtrees, whitening_of
 
-# Of what is held at once per slice of positions, on each core.
-_SLICE_BYTES = 32 << 20
 HELD_WHITENING_BYTES = 1_250_000_000
-"""Float64 whitening up to this size is held for a pass over images; larger is made for each batch.
-
-ResNet-18 with all 448 channels at 224 takes 1.13 GB, WideResNet-50-2 with 550 takes 1.7 GB.
-"""
+"""Float64 whitening up to this size is held for a pass over images; larger is made per batch."""
 SHRINKAGES = ("none", "oas", "ledoit-wolf")
 
 
@@ -91,8 +87,7 @@ def gaussian_of(
     moments : Moments
     regularisation : Regularisation, default the paper's epsilon 0.01
     dtype : float64 (default) or float32
-        Of the result. The arithmetic is float64, slice by slice, so that float32 takes half of
-        the memory at all times.
+        Of the result, which is made in float64 slice by slice: float32 takes half the memory.
 
     Returns
     -------
@@ -117,21 +112,26 @@ def gaussian_of(
     whitening: list[FloatArray] = [np.empty(rows.shape, dtype) for rows in moments.scatters]
 
     def whiten(cells: Sequence[IntArray]) -> None:
-        for level, rows in enumerate(_whitened(moments, regularisation, cells)):
+        made = whitening_of(
+            moments, cells, weight=regularisation.weight, ridge=regularisation.ridge
+        )
+        for level, rows in enumerate(made):
             whitening[level][cells[level]] = rows
 
-    for_each(whiten, _subtrees(moments))
+    for_each(whiten, subtrees(moments))
     return Gaussian(moments.pyramid, [mean.astype(dtype) for mean in moments.means], whitening)
 
 
 def squared_distances(
-    levels: Sequence[FloatArray], moments: Moments, regularisation: Regularisation
+    levels: Sequence[FloatArray],
+    moments: Moments,
+    regularisation: Regularisation,
+    held: Gaussian | None = None,
 ) -> list[Float64Array]:
-    """Squared Mahalanobis distance that each level adds, without ever holding the whitening.
+    """Squared Mahalanobis distance that each level adds, slice by slice, on all cores.
 
-    Equal to `scoring.level_distances` with `gaussian_of`. The whitening of each slice of
-    positions is made, used and dropped: this takes the time of `gaussian_of` for every batch,
-    and next to no memory.
+    Equal to `scoring.level_distances` with `gaussian_of`, in float64. Whitening that is not held
+    is made, used and dropped for every slice: as slow as `gaussian_of`, in next to no memory.
 
     Parameters
     ----------
@@ -139,6 +139,8 @@ def squared_distances(
     moments : Moments
         Not shared.
     regularisation : Regularisation
+    held : Gaussian, optional
+        What `gaussian_of` made of the two.
 
     Returns
     -------
@@ -164,128 +166,51 @@ def squared_distances(
             (array[:, index] - mean[index]).transpose(1, 0, 2)
             for array, mean, index in zip(levels, moments.means, cells, strict=True)
         ]
-        for level, rows in enumerate(_whitened(moments, regularisation, cells)):
-            below = [np.repeat(c, len(rows) // len(c), axis=0) for c in centred[: level + 1]]
-            whitened = np.concatenate(below, axis=2) @ rows.transpose(0, 2, 1)
-            result[level][:, cells[level]] = np.einsum("pnd,pnd->np", whitened, whitened)
-
-    for_each(measure, _subtrees(moments))
-    return result
-
-
-def _whitened(
-    moments: Moments, regularisation: Regularisation, cells: Sequence[IntArray]
-) -> list[Float64Array]:
-    """Whitening rows (cells, d, D) of every level, for the cells of a slice."""
-    scale = regularisation.weight / (moments.samples - 1)
-    whitening: list[Float64Array] = []
-    for level, index in enumerate(cells):
-        rows = moments.scatters[level][index]
-        rows *= scale
-        own = rows.shape[1]
-        rows[:, np.arange(own), np.arange(-own, 0)] += regularisation.ridge
-        whitening.append(_conditional_rows(rows, whitening))
-    return whitening
-
-
-def _subtrees(moments: Moments) -> list[list[IntArray]]:
-    """Cells of every level below slices of the coarsest, small enough to be held at once.
-
-    The cells below one parent follow each other, in the order of the parents.
-    """
-    pyramid = moments.pyramid
-    if moments.shared:
-        return [[np.zeros(1, dtype=np.int64) for _ in range(pyramid.levels)]]
-    roots = pyramid.positions(0)
-    per_root = sum(4 * rows.nbytes for rows in moments.scatters) // roots
-    step = max(1, _SLICE_BYTES // max(per_root, 1))
-    children = [
-        np.argsort(pyramid.ancestors(level, level - 1), kind="stable").reshape(
-            pyramid.positions(level - 1), -1
+        whitening = (
+            whitening_of(moments, cells, weight=regularisation.weight, ridge=regularisation.ridge)
+            if held is None
+            else [rows[index] for rows, index in zip(held.whitening, cells, strict=True)]
         )
-        for level in range(1, pyramid.levels)
-    ]
-    slices = []
-    for start in range(0, roots, step):
-        cells = [np.arange(start, min(start + step, roots))]
-        for below in children:
-            cells.append(below[cells[-1]].ravel())
-        slices.append(cells)
-    return slices
+        for level, rows in enumerate(whitening):
+            below = [np.repeat(c, len(rows) // len(c), axis=0) for c in centred[: level + 1]]
+            result[level][:, cells[level]] = _squares(np.concatenate(below, axis=2), rows)
 
-
-def _conditional_rows(rows: Float64Array, coarser: Sequence[Float64Array]) -> Float64Array:
-    """Whitening rows of a level from its covariance rows and those of the coarser levels.
-
-    With ``B W^T = G`` (B the covariance with what is coarser, W its whitening) the conditional
-    covariance is ``C - G G^T = L L^T`` and the rows are ``L^-1 [-G W, I]``. W is never put
-    together: a level's rows are multiplied once for all cells below each of its own.
-    """
-    own = rows.shape[1]
-    left = rows.shape[2] - own
-    gain = np.empty((len(rows), own, left))
-    first = 0
-    for above in coarser:
-        last = first + above.shape[1]
-        below = _by_parent(rows, above)[:, :, : above.shape[2]]
-        gain[:, :, first:last] = (below @ above.transpose(0, 2, 1)).reshape(len(rows), own, -1)
-        first = last
-    inverse = inverse_triangular(_cholesky(rows[:, :, left:] - gain @ gain.transpose(0, 2, 1)))
-    result = np.zeros_like(rows)
-    result[:, :, left:] = inverse
-    gain = inverse @ gain
-    first = 0
-    for above in coarser:
-        last = first + above.shape[1]
-        below = np.ascontiguousarray(_by_parent(gain, above)[:, :, first:last])
-        _by_parent(result, above)[:, :, : above.shape[2]] -= below @ above
-        first = last
+    for_each(measure, subtrees(moments))
     return result
 
 
-def _by_parent(rows: Float64Array, above: Float64Array) -> Float64Array:
-    """View of contiguous (cells, d, D) as (coarser cells, all rows below, D)."""
-    return rows.reshape(len(above), -1, rows.shape[2])
-
-
-def _cholesky(matrices: Float64Array) -> Float64Array:
-    try:
-        return np.asarray(np.linalg.cholesky(matrices))
-    except np.linalg.LinAlgError as error:
-        raise InputError(
-            "The covariance must be positive definite, but is singular at some position. "
-            "Use a larger epsilon, shrinkage, fewer dimensions or more images."
-        ) from error
-
-
-def inverse_triangular(lower: Float64Array) -> Float64Array:
-    """Inverse of lower triangular matrices, by halves: no LU, no pivots.
+def whitened_squares(vectors: FloatArray, rows: FloatArray) -> FloatArray:
+    """Squared lengths of whitened vectors: bound by memory, so read on all cores where it is much.
 
     Parameters
     ----------
-    lower : float64 (P, d, d)
+    vectors : float (P, N, D)
+    rows : float (P, d, D)
 
     Returns
     -------
-    float64 (P, d, d), lower triangular
+    float (N, P)
 
     Examples
     --------
-    >>> inverse_triangular(np.array([[[2.0, 0.0], [1.0, 4.0]]]))
-    array([[[ 0.5  ,  0.   ],
-            [-0.125,  0.25 ]]])
+    >>> whitened_squares(np.array([[[3.0, 4.0]]]), np.eye(2)[None])
+    array([[25.]])
     """
-    size = lower.shape[-1]
-    if size == 1:
-        return np.asarray(1.0 / lower)
-    half = size // 2
-    first = inverse_triangular(lower[:, :half, :half])
-    second = inverse_triangular(lower[:, half:, half:])
-    inverse = np.zeros_like(lower)
-    inverse[:, :half, :half] = first
-    inverse[:, half:, half:] = second
-    inverse[:, half:, :half] = -(second @ (lower[:, half:, :half] @ first))
-    return inverse
+    if rows.nbytes < SLICE_BYTES:
+        return _squares(vectors, rows)
+    result = np.empty(vectors.shape[1::-1], np.result_type(vectors, rows))
+
+    def measure(cells: slice) -> None:
+        result[:, cells] = _squares(vectors[cells], rows[cells])
+
+    step = -(-len(rows) // (4 * cores()))
+    for_each(measure, [slice(start, start + step) for start in range(0, len(rows), step)])
+    return result
+
+
+def _squares(vectors: FloatArray, rows: FloatArray) -> FloatArray:
+    whitened = vectors @ rows.transpose(0, 2, 1)
+    return np.asarray(np.einsum("pnd,pnd->np", whitened, whitened))
 
 
 def regularisation_of(

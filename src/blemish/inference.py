@@ -188,7 +188,7 @@ def bf16_drift(
     float or None
         The largest over the images; None if this CPU has no bf16, so that nothing can be said.
     """
-    if not has_bf16():
+    if not has_bf16() or not can_fuse(fitted):
         return None
     f32, bf16 = (
         inference_of(fitted, EngineSettings(precision=precision), scorer=scorer, operator=operator)(

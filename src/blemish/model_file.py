@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import blemish
-from blemish.arrays import Float64Array
+from blemish.arrays import Float64Array, UInt8Array
 from blemish.backbones import Backbone, Layer
 from blemish.calibration import Calibration
 from blemish.embedding import Embedding
@@ -34,17 +33,29 @@ from blemish.fitted import Fitted
 from blemish.gaussian import Regularisation
 from blemish.moments import Moments
 from blemish.norm_moments import NormMoments
-from blemish.packing import pack, unpack
+from blemish.packing import (
+    Kept,
+    Packed,
+    Tensor,
+    pack,
+    pieces_of,
+    row_slices,
+    safetensors_pieces,
+    unpack,
+)
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
 from blemish.scorer import ScoreStatistics
 from blemish.settings import FitSettings
-from blemish.writing import write_bytes
+from blemish.writing import write_pieces
 
 FORMAT_VERSION = 1
 _KEY = "blemish"
+_LARGE = (".left", ".own")
+"""Tensors that are read and written piece by piece: the scatter can take gigabytes."""
 
-Tensors = dict[str, NDArray[Any]]
+Tensors = dict[str, Any]
+"""By name: arrays, or what is made or read piece by piece (`Packed`, `Kept`)."""
 
 
 def write_model(model: Fitted, path: Path) -> None:
@@ -55,11 +66,9 @@ def write_model(model: Fitted, path: Path) -> None:
     OutputError
         The file cannot be written.
     """
-    from safetensors.numpy import save  # noqa: PLC0415 - slow to import
-
     if path.is_dir():
         raise OutputError(f"{path} must be a file to write, but is a folder. Name a file in it.")
-    tensors = {
+    tensors: Tensors = {
         "backbone": np.frombuffer(model.backbone.onnx, dtype=np.uint8),
         **_moment_tensors(model.moments),
         **_embedding_tensors(model.embedding),
@@ -68,7 +77,7 @@ def write_model(model: Fitted, path: Path) -> None:
     header = _header(model)
     header["checksum"] = _checksum(header, tensors)
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    write_bytes(path, save(tensors, metadata={_KEY: text}), durable=True)
+    write_pieces(path, safetensors_pieces(tensors, {_KEY: text}), durable=True)
 
 
 def read_model(path: Path) -> tuple[Fitted, dict[str, Any]]:
@@ -103,7 +112,11 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             header = _checked_header(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {
+                name: Kept.of(file, name) if name.endswith(_LARGE) else file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118
+            }
+            checksum = _checksum(header, tensors)
     except OSError as error:
         raise ModelFileError(
             f"{path} must be a file that can be read, but: {error.strerror or error}. "
@@ -114,7 +127,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
             f"{path} must be a model file, but is damaged or something else. "
             "Name a file made by blemish fit, or fit the model again."
         ) from error
-    if header.get("checksum") != _checksum(header, tensors):
+    if header.get("checksum") != checksum:
         raise ModelFileError(
             f"{path} must be as it was written, but its checksum differs: it is damaged. "
             "Restore it, or fit the model again."
@@ -145,14 +158,15 @@ def _checked_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return header
 
 
-def _checksum(header: Mapping[str, Any], tensors: Tensors) -> str:
+def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Hash of everything but itself: a flipped bit anywhere is found."""
     described = {name: value for name, value in header.items() if name != "checksum"}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.data)
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype.str} {tensor.shape}".encode())
+        for piece in pieces_of(tensor):
+            digest.update(piece)
     return digest.hexdigest()
 
 
@@ -192,17 +206,27 @@ def _header(model: Fitted) -> dict[str, Any]:
 def _moment_tensors(moments: Moments) -> Tensors:
     tensors: Tensors = {}
     for level, (mean, scatter) in enumerate(zip(moments.means, moments.scatters, strict=True)):
-        own = scatter.shape[1]
-        lower = np.tril_indices(own)
         tensors[f"moments.{level}.mean"] = pack(mean)
-        tensors[f"moments.{level}.left"] = pack(scatter[:, :, :-own])
-        tensors[f"moments.{level}.own"] = pack(scatter[:, :, -own:][:, lower[0], lower[1]])
+        tensors[f"moments.{level}.left"] = Packed(scatter, _left)
+        tensors[f"moments.{level}.own"] = Packed(scatter, _own_triangle)
     if moments.norms is not None:
         tensors["moments.cubes"] = moments.norms.cubes
         tensors["moments.quartics"] = moments.norms.quartics
     if moments.weights is not None:
         tensors["moments.weights"] = moments.weights
     return tensors
+
+
+def _left(rows: Float64Array) -> Float64Array:
+    """Scatter (p, d, D) against what is coarser."""
+    return rows[:, :, : -rows.shape[1]]
+
+
+def _own_triangle(rows: Float64Array) -> Float64Array:
+    """Lower triangle (p, d (d + 1) / 2) of the own block of a scatter (p, d, D)."""
+    own = rows.shape[1]
+    below, along = np.tril_indices(own)
+    return rows[:, below, along + rows.shape[2] - own]
 
 
 def _embedding_tensors(embedding: Embedding) -> Tensors:
@@ -277,17 +301,27 @@ def _moments(header: dict[str, Any], tensors: Tensors) -> Moments:
     )
     moments.count = header["moments"]["count"]
     for level, scatter in enumerate(moments.scatters):
-        own = scatter.shape[1]
         moments.means[level][:] = unpack(tensors[f"moments.{level}.mean"])
-        scatter[:, :, :-own] = unpack(tensors[f"moments.{level}.left"])
-        rows, columns = np.tril_indices(own)
-        lower: Float64Array = unpack(tensors[f"moments.{level}.own"])
-        block = scatter[:, :, -own:]
-        block[:, rows, columns] = lower
-        block[:, columns, rows] = lower
+        _fill(scatter, tensors[f"moments.{level}.left"], tensors[f"moments.{level}.own"])
     if norms:
         moments.norms = NormMoments(tensors["moments.cubes"], tensors["moments.quartics"])
     return moments
+
+
+def _fill(scatter: Float64Array, left: UInt8Array | Kept, own: UInt8Array | Kept) -> None:
+    """Put a scatter (P, d, D) together from what `_left` and `_own_triangle` took of it."""
+    dims = scatter.shape[1]
+    below, along = np.tril_indices(dims)
+    expected = [(*_left(scatter).shape, 6), (len(scatter), len(below), 6)]
+    if [left.shape, own.shape] != expected:
+        raise ValueError(f"scatters of shape {left.shape} and {own.shape}, not {expected}")
+    for rows in row_slices(scatter.shape, scatter.itemsize):
+        block = scatter[rows]
+        block[:, :, :-dims] = unpack(left[rows])
+        triangle = unpack(own[rows])
+        block = block[:, :, -dims:]
+        block[:, below, along] = triangle
+        block[:, along, below] = triangle
 
 
 def _embedding(header: dict[str, Any], tensors: Tensors, layers: int) -> Embedding:

@@ -13,15 +13,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from blemish.arrays import Float64Array, FloatArray, IntArray
+from blemish.cores import for_each
 from blemish.errors import InputError, NotFittedError, ShapeError
 from blemish.norm_moments import NormMoments
 from blemish.packing import round_to_48_bits
 from blemish.pyramid import Pyramid
 from blemish.whole_scatter import WholeScatter
 
-# Positions are worked on in slices of about this many bytes, so that temporaries stay small
-# beside the scatter itself, which for WR50-Rd550 is 1.7 GB.
-_SLICE_BYTES = 16 << 20
+# Of what is held at once per slice of positions, on each core.
+_SLICE_BYTES = 8 << 20
 
 
 class Moments:
@@ -312,8 +312,7 @@ class Moments:
         self, gone: Moments, shifts: Sequence[Float64Array], kept: float, taken: float
     ) -> NormMoments:
         """Norms of what is kept; `self` is already without what is gone, but for the norms."""
-        shift = self.whole.visible(shifts)
-        total = kept + taken
+        shift, total = self.whole.visible(shifts), kept + taken
         rest = self.known_norms().plus(gone._about(shift * (kept / total), taken), sign=-1.0)
         back = -shift * (taken / total)
         return rest.moved_back(
@@ -352,8 +351,9 @@ class Moments:
         are one matrix product.
         """
         root = np.sqrt(factor)
-        for k, scatter in enumerate(self.scatters):
-            for cells in self._slices(k, len(samples[0][0]) if samples else 0):
+        for level, scatter in enumerate(self.scatters):
+
+            def add(cells: slice, k: int = level, scatter: Float64Array = scatter) -> None:
                 rows = []
                 for j in range(k + 1):
                     index = cells if self.shared else self._indices(k, j, cells)
@@ -362,10 +362,12 @@ class Moments:
                         seen = self._shared_samples(samples, k, j) if self.shared else samples[j]
                         parts.append(seen[index] - batch_means[j][index, None, :])
                     rows.append(np.concatenate(parts, axis=1))
-                own = rows[-1].transpose(0, 2, 1)
+                own = sign * rows[-1].transpose(0, 2, 1)
                 weight = self._sample_weights(k, rows[-1].shape[1] - 1)
                 own = own if weight is None else own * weight
-                scatter[cells] += sign * (own @ np.concatenate(rows, axis=2))
+                scatter[cells] += own @ np.concatenate(rows, axis=2)
+
+            for_each(add, self._slices(level, len(samples[0][0]) if samples else 0))
 
     def _sample_weights(self, level: int, samples: int) -> Float64Array | None:
         if self._weights is None:
@@ -393,8 +395,6 @@ class Moments:
 
 def _counted(weights: list[Float64Array] | None) -> str:
     """Which positions count, short enough to be compared and shown."""
-    return (
-        "all"
-        if weights is None
-        else f"{int(weights[-1].sum())}, {zlib.crc32(weights[-1].tobytes()):x}"
-    )
+    if weights is None:
+        return "all"
+    return f"{int(weights[-1].sum())}, {zlib.crc32(weights[-1].tobytes()):x}"

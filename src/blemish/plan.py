@@ -8,11 +8,14 @@ from pathlib import Path
 
 from blemish.backbones import Backbone
 from blemish.errors import ResourceError
+from blemish.gaussian import HELD_WHITENING_BYTES
 from blemish.pyramid import Pyramid
 
 # The interpreter, NumPy, OpenCV and OpenVINO with a compiled network, in bytes.
 _BASE_BYTES = 300 << 20
 _BATCH = 16
+# Slices of positions, on all cores.
+_WORKING_BYTES = 100 << 20
 # Input and the largest feature maps of the networks known, in float32.
 _NETWORK_BYTES_PER_PIXEL = 300
 
@@ -116,13 +119,12 @@ def plan_fit(
         rows += cells * dims * pyramid.visible(level)
         packed += cells * (dims * (pyramid.visible(level) - dims) + dims * (dims + 1) // 2)
         embedding += pyramid.positions(level) * pyramid.visible(level)
-    finest = pyramid.positions(pyramid.levels - 1) * pyramid.visible(pyramid.levels - 1)
-    # Moments and left-out whitening in float64, and a batch's embeddings, centred, in float64.
-    memory = _BASE_BYTES + 8 * 2 * rows + _BATCH * 4 * embedding + 2 * _BATCH * 8 * finest
-    if norms:  # a batch's own moments, and a coarse level's rows repeated to the finest grid
-        last = pyramid.positions(pyramid.levels - 1)
-        coarse = [d * pyramid.visible(k) for k, d in enumerate(pyramid.dims)]
-        memory += 8 * rows + 8 * (1 if shared else last) * max(coarse)
+    moments = 8 * rows
+    # A batch's feature maps and embeddings, and what is worked on at a time.
+    gathering = _BATCH * 4 * embedding + _WORKING_BYTES + (moments if norms else 0)
+    held = moments if moments <= HELD_WHITENING_BYTES else 0
+    leaving_out = held + _BATCH * 4 * embedding + _WORKING_BYTES
+    memory = _BASE_BYTES + moments + max(gathering, leaving_out)
     file = 6 * packed + len(backbone.onnx)
     return FitPlan(images, pyramid.dims, pyramid.finest, memory + len(backbone.onnx) * 4, file)
 

@@ -118,7 +118,7 @@ class Scorer:
         self._dtype = np.dtype(dtype)
         self.statistics = statistics or ScoreStatistics()
         self.gaussian = (
-            gaussian_of(moments, regularisation).astype(dtype)
+            gaussian_of(moments, regularisation, dtype=dtype)
             if settings.score in WITH_DISTANCE
             else None
         )
@@ -213,7 +213,7 @@ class LeftOutScorer:
             return self._parts_by_removal(levels)
         distance, k2 = None, []
         if self._measures:
-            within = self._distances(levels)
+            within = squared_distances(levels, self._moments, self._whitened_with, self._gaussian)
             total = scoring.total_distance(within, self.pyramid).astype(np.float64)
             distance = scoring.left_out_distance(total, self._count, self._regularisation.weight)
         if self._pool is not None:
@@ -229,11 +229,6 @@ class LeftOutScorer:
                 levels, self._moments.means, self._squares, self._count
             )
         return distance, list(k2)
-
-    def _distances(self, levels: Sequence[FloatArray]) -> Sequence[FloatArray]:
-        if self._gaussian is None:
-            return squared_distances(levels, self._moments, self._whitened_with)
-        return scoring.level_distances(levels, self._gaussian)
 
     def _parts_by_removal(
         self, levels: Sequence[FloatArray]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from blemish.arrays import Float64Array, FloatArray
-from blemish.gaussian import Gaussian
+from blemish.gaussian import Gaussian, whitened_squares
 from blemish.pyramid import Pyramid
 
 SCORES = (
@@ -62,8 +62,7 @@ def level_distances(levels: Sequence[FloatArray], gaussian: Gaussian) -> list[Fl
     distances = []
     for level, rows in enumerate(gaussian.whitening):
         visible = pyramid.visible_vectors(centred, level)
-        whitened = visible @ rows.transpose(0, 2, 1)
-        distances.append(np.einsum("pnd,pnd->np", whitened, whitened))
+        distances.append(whitened_squares(visible, rows))
     return distances
 
 

@@ -14,6 +14,9 @@ import numpy as np
 from blemish.arrays import Float64Array, IntArray
 from blemish.pyramid import Pyramid
 
+# Of coarse rows repeated to finest positions at once; for all positions they would take gigabytes.
+_SLICE_BYTES = 16 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class WholeScatter:
@@ -38,13 +41,16 @@ class WholeScatter:
     def times(self, vectors: Float64Array) -> Float64Array:
         """Whole scatter times a vector per finest position: float64 (P, D) -> (P, D)."""
         result = np.zeros_like(vectors)
-        for k, scatter in enumerate(self.scatters):
-            rows = scatter[self._to_finest(k)]
-            visible = rows.shape[2]
-            own = slice(visible - rows.shape[1], visible)
-            result[:, own] += np.einsum("pde,pe->pd", rows, vectors[:, :visible])
-            left = rows[:, :, : own.start]
-            result[:, : own.start] += np.einsum("pde,pd->pe", left, vectors[:, own])
+        for level, scatter in enumerate(self.scatters):
+            visible, own = scatter.shape[2], slice(scatter.shape[2] - scatter.shape[1], None)
+            cells = np.arange(len(scatter))[self._to_finest(level)]
+            step = max(1, _SLICE_BYTES // scatter[0].nbytes)
+            for start in range(0, len(cells), step):
+                at = slice(start, start + step)
+                rows, seen = scatter[cells[at]], vectors[at, :visible]
+                result[at, :visible][:, own] += np.einsum("pde,pe->pd", rows, seen)
+                left = rows[:, :, : own.start]
+                result[at, : own.start] += np.einsum("pde,pd->pe", left, seen[:, own])
         return result
 
     def trace(self) -> Float64Array:

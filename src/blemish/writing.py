@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from blemish.errors import OutputError
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Write a file of one piece; see `write_pieces`."""
+    write_pieces(path, [content], durable=durable)
+
+
+def write_pieces(
+    path: Path, pieces: Iterable[bytes | memoryview], *, durable: bool = False
+) -> None:
     """Write a file in one step, making its folder if needed.
 
     The content goes into a file beside `path`, which then takes its name: a full disk or an
@@ -20,7 +28,8 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
     ----------
     path : Path
         Replaced if it exists.
-    content : bytes
+    pieces : iterable of bytes
+        Written one after the other as they come, so that they need not be held together.
     durable : bool, default False
         Wait until the disk has it, so that even a power cut leaves the old file or the new one.
 
@@ -34,7 +43,8 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with beside.open("wb") as file:
-                file.write(content)
+                for piece in pieces:
+                    file.write(piece)
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
