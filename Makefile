@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint types check docs bench install dev clean
+.PHONY: demo test test-slow test-torch lint types check docs bench install dev clean
 
 demo: $(VENV)/.installed
 	$(BIN)/blemish demo --out demo
@@ -13,6 +13,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m "slow and not gpu and not network"
+
+# The torch extra has an environment of its own: PyTorch takes gigabytes.
+test-torch: .venv-torch/.installed
+	.venv-torch/bin/python -m pytest tests/torch_extra -m "not slow and not gpu and not network"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -31,9 +35,10 @@ docs: $(VENV)/.dev
 DATA ?= ../shared/data
 WEIGHTS ?= ../shared/weights/resnet18.tv_in1k.layers1-3.safetensors
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/fit_cost.py $(DATA)/mvtec/bottle --weights $(WEIGHTS)
+	$(BIN)/python -m benchmarks.run --data $(DATA) --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/false_alarms.py $(DATA)/mvtec/bottle $(DATA)/mvtec/screw --weights $(WEIGHTS)
 	$(BIN)/python benchmarks/metrics_memory.py
+	$(BIN)/python benchmarks/wide_models.py $(DATA)/mvtec/bottle --resnet18-weights $(WEIGHTS)
 
 install: $(VENV)/.installed
 
@@ -51,5 +56,10 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
+.venv-torch/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --disable-pip-version-check -e '.[torch,test]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-torch demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -127,7 +127,7 @@ def scoring_times(model: Model, runs: int) -> dict[str, list[float]]:
 def half_megabytes(model: Model) -> float:
     """Size of an export in 16 bit: network, means and whitening without its zeros."""
     numbers = len(model.backbone.onnx) / 4  # its weights are float32
-    for scatter in model.moments.scatters:
+    for scatter in model.parts[0].moments.scatters:
         cells, own, visible = scatter.shape
         numbers += cells * (own + own * (visible - own) + own * (own + 1) / 2)
     return 2 * numbers / 1e6
@@ -138,7 +138,7 @@ def row_of(model: WideModel, images: Path, weights: Path, place: Path, runs: int
     out = place / "model.blemish"
     seconds, peak = fitted(images, model, weights, out)
     loaded = load_model(out)
-    plan = plan_fit(loaded.moments.pyramid, loaded.count, backbone=loaded.backbone)
+    plan = plan_fit([loaded.pyramid], loaded.count, backbone=loaded.backbone)
     times = scoring_times(loaded, runs)
     scoring, backbone = (statistics.median(times[name]) for name in ("scoring", "backbone"))
     spread = max(times["backbone"]) / min(times["backbone"])

@@ -361,7 +361,7 @@ def test_an_interrupted_fit_leaves_the_old_model(product, model, tmp_path, monke
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("blemish.fitting.calibrate", interrupt)
+    monkeypatch.setattr("blemish.normal.calibrate", interrupt)
     result = run("fit", product, *SMALL, "--out", out, "--quiet", status=1)
     assert one_line(result) == (
         "Error: Interrupted. Files written before are whole; nothing is half-written."

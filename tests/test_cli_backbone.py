@@ -1,4 +1,4 @@
-"""`blemish backbone list | show | pull`: whole outputs."""
+"""`blemish backbone list | show | pull | convert`: whole outputs."""
 
 import hashlib
 import json
@@ -142,7 +142,26 @@ def test_pull_of_something_that_is_not_published(name):
     )
 
 
-@pytest.mark.parametrize("command", ["list", "show", "pull"])
+def test_convert_writes_a_file_that_show_describes(tmp_path):
+    out = tmp_path / "builtin.onnx"
+    result = run("convert", "builtin", "--layers", "3,1", "--out", out)
+    assert (result.exit_code, result.output) == (
+        0,
+        f"Wrote builtin to {out}: layer1 (11 channels, stride 4), layer3 (235 channels, stride "
+        "16)\n",
+    )
+    assert "licence       Apache-2.0\n" in run("show", out).output
+
+
+def test_convert_takes_layers_or_modules(tmp_path):
+    out = tmp_path / "net.onnx"
+    words = ["timm:resnet18", "--layers", "1", "--modules", "layer1", "--out", out]
+    result = run("convert", *words)
+    assert result.exit_code == 2
+    assert result.output.endswith("Error: Give --layers or --modules, not both.\n")
+
+
+@pytest.mark.parametrize("command", ["list", "show", "pull", "convert"])
 def test_help_shows_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == 0

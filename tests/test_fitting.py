@@ -198,7 +198,7 @@ def test_a_folder_is_enough(tmp_path):
 
 
 def test_a_fit_that_does_not_fit_into_memory_is_refused(model):
-    plan = plan_fit(model.moments.pyramid, 40, backbone=model.backbone)
+    plan = plan_fit([model.pyramid], 40, backbone=model.backbone)
     plan.check(available=2 * plan.memory_bytes)
     with pytest.raises(ResourceError) as caught:
         plan.check(available=10**8)
@@ -211,7 +211,7 @@ def test_a_fit_that_does_not_fit_into_memory_is_refused(model):
 def test_a_model_that_does_not_fit_on_the_disk_is_refused_before_the_work(
     model, tmp_path, monkeypatch
 ):
-    plan = plan_fit(model.moments.pyramid, 40, backbone=model.backbone)
+    plan = plan_fit([model.pyramid], 40, backbone=model.backbone)
     plan.check_disk(tmp_path / "a.blemish")
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("blemish.plan.shutil.disk_usage", lambda _: usage)
@@ -225,7 +225,7 @@ def test_a_model_that_does_not_fit_on_the_disk_is_refused_before_the_work(
 
 def test_the_planned_file_size_is_about_the_real_one(model, tmp_path):
     model.save(tmp_path / "a.blemish")
-    plan = plan_fit(model.moments.pyramid, 40, backbone=model.backbone)
+    plan = plan_fit([model.pyramid], 40, backbone=model.backbone)
     header = 20_000  # JSON and calibration, which do not grow with the model
     size = (tmp_path / "a.blemish").stat().st_size
     assert plan.file_bytes <= size <= 1.1 * plan.file_bytes + header
@@ -291,7 +291,9 @@ def test_what_lies_under_the_ignore_mask_sets_neither_shrinkage_nor_directions()
             small_model(images=images, ignore_mask=ignored, dims=(4, 0), **settings)
             for images in (calm, wild)
         )
-        assert first.regularisation.ridge == pytest.approx(second.regularisation.ridge, rel=1e-6)
+        assert first.parts[0].regularisation.ridge == pytest.approx(
+            second.parts[0].regularisation.ridge, rel=1e-6
+        )
     first, second = (
         small_model(images=images, ignore_mask=ignored, reduction="pca", dims=(2, 0))
         for images in (calm, wild)

@@ -25,22 +25,30 @@ SETTINGS = [
     {"ignore_mask": HALF},
     {"top_k": 7, "blur": "box", "upsampling": "bicubic"},
     {"blur": "none", "upsampling": "nearest", "shrinkage": "oas"},
+    {"standardise": True, "averaging": (3, 1)},
+    {"separate": True, "dims": (4, 5)},
+    {"separate": True, "standardise": True, "averaging": (4, 3), "dims": (4, 5)},
+    {"separate": True, "map_weights": (1, 0), "image_weights": (0, 1), "dims": (3, 2)},
+    {"separate": True, "standardise": True, "ignore_mask": HALF, "top_k": 5, "dims": (3, 2)},
+    {"separate": True, "shared": True, "reduction": "pca", "averaging": (3, 3), "dims": (3, 2)},
 ]
 
 
 def fused(model):
-    return fuse(model.fitted, model._scorer, model._operator)
+    return fuse(model.fitted, model._judge)
 
 
 def plain(model, inputs):
     """What `Scorer`, `MapOperator` and `image_scores` say, with no graph but the backbone's."""
     extractor = FeatureExtractor(model.backbone, model.size)
-    return PlainInference(extractor, model.fitted, model._scorer, model._operator)(inputs)
+    return PlainInference(extractor, model.embedding, model._judge)(inputs)
 
 
 def in_one_graph(model, inputs):
-    names = graph_outputs(model.moments.pyramid.levels)
-    return FusedInference(GraphRunner(fused(model), names, model.size, name="tiny"))(inputs)
+    names = graph_outputs(model.pyramid.levels)
+    return FusedInference(
+        lambda batch: GraphRunner(fused(model), names, model.size, name="tiny", batch=batch)
+    )(inputs)
 
 
 def inputs_of(model):
@@ -94,14 +102,15 @@ def test_onnx_runtime_runs_the_same_graph_unchanged(score):
     np.testing.assert_allclose(scores, expected.scores, rtol=1e-4)
 
 
-def test_graph_takes_one_image_or_many():
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_graph_takes_one_image_or_many(batch):
     model = small_model()
     inputs = inputs_of(model)
-    runner = GraphRunner(fused(model), graph_outputs(2), SIZE, name="tiny")
+    runner = GraphRunner(fused(model), graph_outputs(2), SIZE, name="tiny", batch=batch)
     together = runner(inputs)
     for k in range(len(inputs)):
         for whole, alone in zip(together, runner(inputs[k : k + 1]), strict=True):
-            np.testing.assert_array_equal(whole[k], alone[0])
+            np.testing.assert_allclose(whole[k], alone[0], rtol=1e-5, atol=1e-5)
 
 
 def test_graph_is_valid_onnx_with_the_outputs_it_names():

@@ -131,6 +131,17 @@ def test_many_threads_get_what_one_gets(streams):
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_batches_give_what_single_images_give():
+    fitted = small_model().fitted
+    images = [spoiled_image(number)[0] for number in range(7)]
+    one, many = Model(fitted), Model(fitted, EngineSettings(batch=3))
+    inputs = np.stack([one.preprocessing.apply(image) for image in images])
+    expected = [score.image_score for score in one.score_inputs(inputs)]
+    for count in (1, 2, 3, 7):  # fewer than a batch, a batch, and more
+        found = [score.image_score for score in many.score_inputs(inputs[:count])]
+        assert found == pytest.approx(expected[:count], rel=1e-5)
+
+
 def test_a_compiled_graph_is_made_once(saved, empty_cache, monkeypatch):
     expected = load_model(saved).score(good_image(5)).image_score
     assert len(list(empty_cache.iterdir())) == 1

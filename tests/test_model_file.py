@@ -73,7 +73,7 @@ def test_a_loaded_model_can_be_updated_like_the_one_in_memory(shrinkage, shared,
             np.stack([model.preprocessing.apply(i) for i in good_images(4, start=90)])
         )
     )
-    first, second = model.moments.copy(), loaded.moments
+    first, second = model.parts[0].moments.copy(), loaded.parts[0].moments
     first.update(levels)
     second.update(levels)
     for mine, other in zip(first.scatters, second.scatters, strict=True):
@@ -102,9 +102,9 @@ def test_saving_again_what_was_loaded_gives_the_same_bytes(saved, tmp_path):
 
 def test_header_can_be_read_alone(saved, model):
     header = header_of(saved)
-    assert header["version"] == 1
+    assert header["version"] == 2
     assert header["settings"]["dims"] is None
-    assert header["moments"] == {"count": 40, "shared": False}
+    assert header["parts"][0]["moments"] == {"count": 40, "shared": False}
     assert header["backbone"]["sha256"] == model.backbone.sha256
 
 
@@ -158,11 +158,11 @@ def rewrite(path, change, *, sign=False):
 
 
 def test_a_newer_format_says_which_version_to_install(saved):
-    rewrite(saved, lambda header, _: header.update(version=2, written_by="3.1.0"))
+    rewrite(saved, lambda header, _: header.update(version=3, written_by="3.1.0"))
     with pytest.raises(ModelFileError) as caught:
         load_model(saved)
     assert str(caught.value) == (
-        f"{saved} must have format version 1 or older, but has 2: it was written by blemish "
+        f"{saved} must have format version 2 or older, but has 3: it was written by blemish "
         "'3.1.0'. Install that version or a newer one."
     )
 
@@ -199,8 +199,8 @@ def test_an_unknown_setting_is_not_ignored(saved):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda header, _: header["regularisation"].update(ridge=4.01),
-        lambda header, _: header["moments"].update(count=41),
+        lambda header, _: header["parts"][0]["regularisation"].update(ridge=4.01),
+        lambda header, _: header["parts"][0]["moments"].update(count=41),
         lambda header, _: header["settings"].update(sigma=9.0),
         lambda header, _: header.update(version=0),
     ],
@@ -217,9 +217,11 @@ def test_a_changed_description_is_found(saved, change):
     "change",
     [
         lambda header, _: header.update(settings=[]),
-        lambda header, _: header.update(pyramid={"grids": [[7, 7], [15, 14]], "dims": [1, 1]}),
+        lambda header, _: header["parts"][0].update(
+            pyramid={"grids": [[7, 7], [15, 14]], "dims": [1, 1]}
+        ),
         lambda header, _: header.pop("preprocessing"),
-        lambda _, tensors: tensors.update({"moments.0.mean": np.zeros((2, 6), np.uint8)}),
+        lambda _, tensors: tensors.update({"0.moments.0.mean": np.zeros((2, 6), np.uint8)}),
     ],
 )
 def test_whatever_is_wrong_inside_names_the_file(saved, change):

@@ -17,12 +17,12 @@ def backbone():
 
 
 def memory_of(dims, backbone, **kind):
-    return plan_fit(Pyramid(GRIDS, dims), 60, backbone=backbone, **kind).memory_bytes
+    return plan_fit([Pyramid(GRIDS, dims)], 60, backbone=backbone, **kind).memory_bytes
 
 
 def test_memory_does_not_depend_on_the_number_of_images(backbone):
     few, many = (
-        plan_fit(Pyramid(GRIDS, (64, 32, 16)), images, backbone=backbone) for images in (3, 3000)
+        plan_fit([Pyramid(GRIDS, (64, 32, 16))], images, backbone=backbone) for images in (3, 3000)
     )
     assert few.memory_bytes == many.memory_bytes
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.arrays import BoolArray, Float64Array, FloatArray
+from blemish.combination import Combination
 from blemish.errors import InputError
-from blemish.maps import MapOperator, image_scores
-from blemish.scorer import LeftOutScorer, ScoreStatistics
 from blemish.threshold import PixelHistogram, Threshold, threshold_for
 
 # Shares of pixels above: 100 % down to 0.001 %, three to a decade, and 0 for the largest.
@@ -69,24 +68,17 @@ class Calibration:
 
 def calibrate(
     batches: Iterable[Sequence[FloatArray]],
-    scorer: LeftOutScorer,
-    operator: MapOperator,
+    combination: Combination,
     *,
-    statistics: ScoreStatistics | None = None,
-    top_k: int = 1,
     ignored: BoolArray | None = None,
 ) -> Calibration:
-    """Pass over the training images for their leave-one-out scores.
+    """Gather the leave-one-out scores of the training images.
 
     Parameters
     ----------
-    batches : iterable of lists of float (N, P, d)
-        Embeddings of the very images the moments were gathered from.
-    scorer : LeftOutScorer
-    operator : MapOperator
-    statistics : ScoreStatistics, optional
-    top_k : int
-        See `image_scores`.
+    batches : iterable of lists of float (N, P)
+        Left-out position scores of every part, for the very images the moments were gathered from.
+    combination : Combination
     ignored : bool (H, W), optional
         Pixels that do not count.
 
@@ -97,8 +89,8 @@ def calibrate(
     histogram = PixelHistogram()
     scores: list[Float64Array] = []
     kept = slice(None) if ignored is None else ~ignored
-    for levels in batches:
-        maps = operator(scorer(levels, statistics))
-        scores.append(image_scores(maps, top_k))
+    for totals in batches:
+        maps, found = combination(totals)
+        scores.append(found)
         histogram.add(maps[:, kept])
     return Calibration(np.concatenate(scores), histogram.quantiles(PIXEL_PROBABILITIES))

@@ -68,9 +68,20 @@ def threshold_text(threshold: Threshold) -> str:
     )
 
 
+def _covariance_text(model: Model) -> str:
+    """How the covariances are regularised, and what they are over."""
+    how = [part.regularisation for part in model.parts]
+    ridges = ", ".join(f"{each.ridge:.4g}" for each in how)
+    return (
+        f"weight {how[0].weight:.4g}, ridge {ridges}, shrinkage {model.settings.shrinkage}"
+        + (", shared by all positions" if model.settings.shared else "")
+        + (", each layer by itself" if len(how) > 1 else "")
+    )
+
+
 def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, str]:
     """What a model is, in words: for `info` and the report."""
-    settings, pyramid = model.settings, model.moments.pyramid
+    settings, pyramid = model.settings, model.pyramid
     height, width = model.size
     levels = [
         f"{name} {dims} at {grid[0]}x{grid[1]}"
@@ -82,9 +93,7 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
         "input": f"{height}x{width} pixels (height x width), preset {settings.preset}",
         "embedding": f"{sum(pyramid.dims)} dimensions, {settings.reduction}, seed "
         f"{settings.seed}: " + ", ".join(levels),
-        "covariance": f"weight {model.regularisation.weight:.4g}, ridge "
-        f"{model.regularisation.ridge:.4g}, shrinkage {settings.shrinkage}"
-        + (", shared by all positions" if settings.shared else ""),
+        "covariance": _covariance_text(model),
         "score": settings.score
         + (f", mean of the {settings.top_k} highest pixels" if settings.top_k > 1 else ""),
         "map": f"{settings.upsampling}, blur {settings.blur}"
@@ -93,6 +102,10 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
         "pixel threshold": f"{model.pixel_threshold():.4g}, reached by "
         f"{settings.pixel_false_alarm_rate:.2%} of the pixels of good images",
     }
+    if any(window > 1 for window in model.embedding.windows):
+        facts["averaging"] = "windows of " + ", ".join(map(str, model.embedding.windows))
+    if settings.standardise:
+        facts["standardised"] = "scores of every position, by what is usual there"
     if model.fitted.bf16_drift is not None:
         facts["bf16"] = (
             f"moves scores of good images by up to {model.fitted.bf16_drift:.2g} of their "

@@ -33,11 +33,21 @@ class Embedding:
     layer_sums : bool
         Add to each layer the next finer one, averaged down to its grid and repeated along the
         channels (the hybrid method's commented embedding), before reducing.
+    averaging : tuple of {1, 3, 4}, one per layer, or empty for none
+        Side of the window over which each position is averaged with its neighbours, as PatchCore
+        does (arXiv:2106.08265, Eq. 2): 3 keeps the grid, 4 halves it. A window that reaches over
+        the border averages what is inside.
     """
 
     selections: tuple[IntArray | None, ...]
     projections: tuple[Float32Array | None, ...]
     layer_sums: bool = False
+    averaging: tuple[int, ...] = ()
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """Averaging window of every layer, 1 where there is none."""
+        return self.averaging or (1,) * len(self.selections)
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -50,7 +60,11 @@ class Embedding:
     def pyramid(self, grids: Sequence[tuple[int, int]]) -> Pyramid:
         """Pyramid of the kept layers, given the grid of every layer, fine to coarse."""
         kept = [k for k, dims in enumerate(self.dims) if dims][::-1]
-        return Pyramid(tuple(grids[k] for k in kept), tuple(self.dims[k] for k in kept))
+        averaged = [
+            (h // 2, w // 2) if window == 4 else (h, w)
+            for (h, w), window in zip(grids, self.windows, strict=True)
+        ]
+        return Pyramid(tuple(averaged[k] for k in kept), tuple(self.dims[k] for k in kept))
 
     def __call__(self, feature_maps: Sequence[Float32Array]) -> list[Float32Array]:
         """Embeddings of a batch.
@@ -78,15 +92,65 @@ class Embedding:
         if self.layer_sums:
             feature_maps = sum_layers(feature_maps)
         levels = []
-        for maps, selection, projection in zip(
-            feature_maps, self.selections, self.projections, strict=True
+        for maps, selection, projection, window in zip(
+            feature_maps, self.selections, self.projections, self.windows, strict=True
         ):
-            flat = maps.reshape(*maps.shape[:2], -1)
             if selection is not None and len(selection):
-                levels.append(np.ascontiguousarray(flat[:, selection].transpose(0, 2, 1)))
+                kept = average_neighbours(maps[:, selection], window)
+                flat = kept.reshape(*kept.shape[:2], -1)
+                levels.append(np.ascontiguousarray(flat.transpose(0, 2, 1)))
             elif projection is not None:
+                averaged = average_neighbours(maps, window)
+                flat = averaged.reshape(*averaged.shape[:2], -1)
                 levels.append(flat.transpose(0, 2, 1) @ projection)
         return levels[::-1]
+
+
+def average_neighbours(feature_maps: Float32Array, window: int) -> Float32Array:
+    """Average every position with its neighbours; what lies outside the map does not count.
+
+    Parameters
+    ----------
+    feature_maps : float32 (N, C, h, w)
+    window : {1, 3, 4}
+        Side: 1 changes nothing, 3 is centred on each position, 4 on each second corner between
+        positions, which halves the grid.
+
+    Returns
+    -------
+    float32 (N, C, h, w), or (N, C, h / 2, w / 2) for a window of 4
+
+    Examples
+    --------
+    >>> row = np.array([[[[0.0, 0.0, 9.0, 0.0]]]], np.float32)
+    >>> average_neighbours(row, 3)
+    array([[[[0. , 3. , 3. , 4.5]]]], dtype=float32)
+    >>> average_neighbours(np.repeat(row, 2, axis=2), 4)
+    array([[[[3., 3.]]]], dtype=float32)
+    """
+    if window == 1:
+        return feature_maps
+    return _average_axis(_average_axis(feature_maps, window, 2), window, 3)
+
+
+def _average_axis(maps: Float32Array, window: int, axis: int) -> Float32Array:
+    length, stride = maps.shape[axis], 2 if window == 4 else 1
+    padded = np.pad(maps, [(1, 1) if k == axis else (0, 0) for k in range(4)])
+    starts = range(window)
+    count = length // stride
+    parts = [
+        np.take(padded, range(start, start + stride * (count - 1) + 1, stride), axis=axis)
+        for start in starts
+    ]
+    inside = np.zeros(length + 2, np.float32)
+    inside[1:-1] = 1.0
+    counted = sum(inside[start : start + stride * (count - 1) + 1 : stride] for start in starts)
+    shape = [1] * 4
+    shape[axis] = count
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return np.asarray(total / np.reshape(counted, shape), dtype=np.float32)
 
 
 def sum_layers(feature_maps: Sequence[Float32Array]) -> list[Float32Array]:
@@ -120,6 +184,7 @@ def choose_embedding(
     dims: int | Sequence[int] | None = None,
     seed: int = 0,
     layer_sums: bool = False,
+    averaging: tuple[int, ...] = (),
     covariances: Sequence[Float64Array] | None = None,
     constant: Sequence[BoolArray] | None = None,
 ) -> Embedding:
@@ -137,7 +202,7 @@ def choose_embedding(
         Dimensions to keep in all, or of each layer; 0 leaves a layer out. Default: all.
     seed : int
         Of a generator of its own. Ignored by PCA and none.
-    layer_sums : bool
+    layer_sums, averaging
         See `Embedding`.
     covariances : list of float64 (C, C), optional
         For PCA: covariance of each layer's channels over training images and positions.
@@ -170,7 +235,8 @@ def choose_embedding(
         _refuse_dims_with_none(dims, channels)
         kept = list(channels)
     elif reduction == "random" and not isinstance(dims, Sequence):
-        return _random(channels, _total(dims, channels), generator, layer_sums, constant)
+        drawn = _random(channels, _total(dims, channels), generator, constant)
+        return Embedding(drawn, (None,) * len(channels), layer_sums, averaging)
     else:
         kept = _per_layer(dims, channels)
     if reduction in ("random", "stratified", "none"):
@@ -179,7 +245,7 @@ def choose_embedding(
             np.sort(_last(generator.permutation(c), mask)[:d])
             for c, d, mask in zip(channels, kept, silent, strict=True)
         ]
-        return Embedding(tuple(picks), (None,) * len(channels), layer_sums)
+        return Embedding(tuple(picks), (None,) * len(channels), layer_sums, averaging)
     if reduction == "pca":
         if covariances is None:
             raise InputError(
@@ -190,7 +256,7 @@ def choose_embedding(
     else:
         bases = [_orthonormal(c, d, generator) for c, d in zip(channels, kept, strict=True)]
     projections = [b.astype(np.float32) if b.shape[1] else None for b in bases]
-    return Embedding((None,) * len(channels), tuple(projections), layer_sums)
+    return Embedding((None,) * len(channels), tuple(projections), layer_sums, averaging)
 
 
 def constant_channels(feature_maps: Sequence[Float32Array]) -> list[BoolArray]:
@@ -293,18 +359,16 @@ def _random(
     channels: Sequence[int],
     total: int,
     generator: np.random.Generator,
-    layer_sums: bool,
     constant: Sequence[BoolArray] | None,
-) -> Embedding:
+) -> tuple[IntArray, ...]:
     order = generator.permutation(sum(channels))
     if constant is not None:
         order = _last(order, np.concatenate(constant))
     drawn = np.sort(order[:total])
     starts = np.concatenate([[0], np.cumsum(channels)])
-    picks = tuple(
+    return tuple(
         drawn[(drawn >= low) & (drawn < high)] - low for low, high in itertools.pairwise(starts)
     )
-    return Embedding(picks, (None,) * len(channels), layer_sums)
 
 
 def _last(order: IntArray, last: BoolArray) -> IntArray:

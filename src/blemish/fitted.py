@@ -7,12 +7,34 @@ from dataclasses import dataclass
 from blemish.arrays import BoolArray
 from blemish.backbones import Backbone
 from blemish.calibration import Calibration
+from blemish.combination import PartWeights
 from blemish.embedding import Embedding
 from blemish.gaussian import Regularisation
 from blemish.moments import Moments
 from blemish.preprocessing import Preprocessing
+from blemish.pyramid import Pyramid
 from blemish.scorer import ScoreStatistics
 from blemish.settings import FitSettings
+from blemish.standardisation import Standardisation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Levels that form one Gaussian per position: all of them, or one.
+
+    Attributes
+    ----------
+    moments : Moments
+    regularisation : Regularisation
+    statistics : ScoreStatistics
+    standardisation : Standardisation or None
+        Of the position scores, where the settings ask for it.
+    """
+
+    moments: Moments
+    regularisation: Regularisation
+    statistics: ScoreStatistics
+    standardisation: Standardisation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +47,10 @@ class Fitted:
     backbone : Backbone
     preprocessing : Preprocessing
     embedding : Embedding
-    moments : Moments
-    regularisation : Regularisation
-    statistics : ScoreStatistics
+    parts : tuple of Part
+        One, or one per level, coarse to fine, if the settings say `separate`.
+    weights : PartWeights or None
+        How the parts' scores are put together; None with one part.
     calibration : Calibration
     ignored : bool (H, W) or None
         Pixels of the network's input that neither score nor calibrate.
@@ -40,9 +63,22 @@ class Fitted:
     backbone: Backbone
     preprocessing: Preprocessing
     embedding: Embedding
-    moments: Moments
-    regularisation: Regularisation
-    statistics: ScoreStatistics
+    parts: tuple[Part, ...]
+    weights: PartWeights | None = None
     calibration: Calibration
     ignored: BoolArray | None = None
     bf16_drift: float | None = None
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """Grids and dimensions of all levels, coarse to fine."""
+        pyramids = [part.moments.pyramid for part in self.parts]
+        return Pyramid(
+            tuple(grid for pyramid in pyramids for grid in pyramid.grids),
+            tuple(dims for pyramid in pyramids for dims in pyramid.dims),
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of images fitted."""
+        return self.parts[0].moments.count

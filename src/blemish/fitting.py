@@ -16,7 +16,7 @@ from pathlib import Path
 
 from blemish.arrays import BoolArray, Float32Array, Float64Array
 from blemish.backbones import Backbone, load_backbone
-from blemish.calibration import Calibration, calibrate
+from blemish.combination import PartWeights, part_pyramids, split_levels
 from blemish.embedding import (
     Embedding,
     choose_embedding,
@@ -26,21 +26,18 @@ from blemish.embedding import (
 )
 from blemish.engines.openvino import FeatureExtractor
 from blemish.errors import InputError, UnreachableThresholdWarning
-from blemish.fitted import Fitted
+from blemish.fitted import Fitted, Part
 from blemish.gaussian import regularisation_of
 from blemish.input_size import check_size, full_size_for, position_mask
+from blemish.judge import position_weights
 from blemish.loading import ImageLike, load_batches
-from blemish.model import Model, Progress, map_operator, never_reached, position_weights
+from blemish.model import Model, Progress, never_reached
 from blemish.moments import Moments
+from blemish.normal import learn_normal
 from blemish.plan import FitPlan, check_network_memory, plan_fit
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
-from blemish.scorer import (
-    WITH_STATISTICS,
-    LeftOutScorer,
-    ScoreStatistics,
-    learn_statistics,
-)
+from blemish.scorer import LeftOutScorer
 from blemish.settings import FitSettings
 from blemish.spool import EmbeddingSpool
 from blemish.training_images import source_sizes, training_images, warn_of_other_shapes
@@ -114,6 +111,9 @@ def fit(
     if backbone is None:
         path = None if weights is None else Path(weights)
         backbone = load_backbone(settings.backbone, weights=path, layers=settings.layers)
+    settings = settings.for_layers(
+        [layer.channels for layer in backbone.layers], [layer.stride for layer in backbone.layers]
+    )
     sizes = source_sizes(found)
     preprocessing = _preprocessing(settings, backbone, sizes[0])
     warn_of_other_shapes(sizes)
@@ -123,7 +123,7 @@ def fit(
     with closing(source):
         embedding = _embedding(source, settings, backbone, ignored)
         plan = plan_fit(
-            embedding.pyramid(source.grids),
+            part_pyramids(embedding.pyramid(source.grids), separate=settings.separate),
             len(found),
             backbone=backbone,
             shared=settings.shared,
@@ -145,63 +145,75 @@ def _learn(
     ignored: BoolArray | None,
 ) -> Fitted:
     """The passes over the images, in order."""
-    pyramid = embedding.pyramid(source.grids)
-    weights = position_weights(pyramid, ignored)
-    moments = _gather(source, embedding, pyramid, settings, weights)
-    regularisation = regularisation_of(
-        moments,
-        epsilon=settings.epsilon,
-        shrinkage=settings.shrinkage,
-        counted=None if weights is None else weights[-1] > 0,
+    pyramids = part_pyramids(embedding.pyramid(source.grids), separate=settings.separate)
+    weights = [position_weights(pyramid, ignored) for pyramid in pyramids]
+    gathered = _gather(source, embedding, pyramids, settings, weights)
+    regularisations = [
+        regularisation_of(
+            moments,
+            epsilon=settings.epsilon,
+            relative_epsilon=settings.relative_epsilon,
+            shrinkage=settings.shrinkage,
+            counted=None if weight is None else weight[-1] > 0,
+        )
+        for moments, weight in zip(gathered, weights, strict=True)
+    ]
+    left_out = [
+        LeftOutScorer(moments, how, settings.score_settings, position_weights=weight)
+        for moments, how, weight in zip(gathered, regularisations, weights, strict=True)
+    ]
+    normal = learn_normal(
+        lambda stage: source.levels(embedding, stage),
+        left_out,
+        source.preprocessing,
+        settings,
+        ignored,
+        part_weights=_kept_weights(settings, embedding),
     )
-    left_out = LeftOutScorer(
-        moments, regularisation, settings.score_settings, position_weights=weights
-    )
-    statistics, calibration = _calibrate(source, embedding, left_out, settings, ignored)
     return Fitted(
         settings=settings,
         backbone=backbone,
         preprocessing=source.preprocessing,
         embedding=embedding,
-        moments=moments,
-        regularisation=regularisation,
-        statistics=statistics,
-        calibration=calibration,
+        parts=tuple(
+            Part(
+                moments=moments,
+                regularisation=how,
+                statistics=statistics,
+                standardisation=standardisation,
+            )
+            for moments, how, statistics, standardisation in zip(
+                gathered, regularisations, normal.statistics, normal.standardisations, strict=True
+            )
+        ),
+        weights=normal.weights,
+        calibration=normal.calibration,
         ignored=ignored,
     )
+
+
+def _kept_weights(settings: FitSettings, embedding: Embedding) -> PartWeights | None:
+    """Weights of the layers that were kept, coarse to fine; None for one part."""
+    if not settings.separate or settings.map_weights is None or settings.image_weights is None:
+        return None
+    kept = [k for k, dims in enumerate(embedding.dims) if dims][::-1]
+    weights = PartWeights(
+        tuple(settings.map_weights[k] for k in kept),
+        tuple(settings.image_weights[k] for k in kept),
+    )
+    if not any(weights.map) or not any(weights.image):
+        raise InputError(
+            "map_weights and image_weights must count at least one layer that is kept, but the "
+            f"kept dimensions are {', '.join(map(str, embedding.dims))}. Weigh a layer with "
+            "dimensions."
+        )
+    return weights
 
 
 def _with_drift(model: Model, source: _Features) -> Model:
     """Find out whether bf16 does harm, so that it can be chosen where it is faster."""
     drift = model.bf16_drift(source.some_inputs(_TRIED))
     return Model(replace(model.fitted, bf16_drift=drift))
-
-
-def _calibrate(
-    source: _Features,
-    embedding: Embedding,
-    left_out: LeftOutScorer,
-    settings: FitSettings,
-    ignored: BoolArray | None,
-) -> tuple[ScoreStatistics, Calibration]:
-    """Later passes: what the score must know of normal images, then their left-out scores."""
-    finest = left_out.pyramid.finest
-    statistics = ScoreStatistics()
-    if settings.score in WITH_STATISTICS:
-        statistics = learn_statistics(
-            source.levels(embedding, "statistics"),
-            left_out,
-            ignored=None if ignored is None else position_mask(ignored, finest).ravel(),
-        )
-    calibration = calibrate(
-        source.levels(embedding, "calibration"),
-        left_out,
-        map_operator(finest, source.preprocessing, settings, ignored),
-        statistics=statistics,
-        top_k=settings.top_k,
-        ignored=ignored,
-    )
-    return statistics, calibration
 
 
 class _Features:
@@ -274,26 +286,31 @@ class _Features:
 def _gather(
     source: _Features,
     embedding: Embedding,
-    pyramid: Pyramid,
+    pyramids: Sequence[Pyramid],
     settings: FitSettings,
-    weights: Sequence[Float64Array] | None,
-) -> Moments:
-    """First pass: the moments, as the model file will keep them."""
-    moments = Moments(
-        pyramid,
-        shared=settings.shared,
-        weights=None if weights is None else weights[-1],
-        norms=settings.shrinkage == "ledoit-wolf",
-    )
-    for levels in source.levels(embedding, "moments"):
-        moments.update(levels)
-    if not any(square.any() for square in moments.squares()):
-        raise InputError(
-            f"The good images must differ a little, but all {moments.count} look the same to the "
-            "network: one colour, or copies of one image. Give real images of good parts."
+    weights: Sequence[Sequence[Float64Array] | None],
+) -> list[Moments]:
+    """First pass: the moments of every part, as the model file will keep them."""
+    gathered = [
+        Moments(
+            pyramid,
+            shared=settings.shared,
+            weights=None if weight is None else weight[-1],
+            norms=settings.shrinkage == "ledoit-wolf",
         )
-    moments.round()
-    return moments
+        for pyramid, weight in zip(pyramids, weights, strict=True)
+    ]
+    for levels in source.levels(embedding, "moments"):
+        for moments, own in zip(gathered, split_levels(levels, len(gathered)), strict=True):
+            moments.update(own)
+    if not any(square.any() for moments in gathered for square in moments.squares()):
+        raise InputError(
+            f"The good images must differ a little, but all {gathered[0].count} look the same to "
+            "the network: one colour, or copies of one image. Give real images of good parts."
+        )
+    for moments in gathered:
+        moments.round()
+    return gathered
 
 
 def _warn_if_never_reached(model: Model) -> None:
@@ -345,6 +362,7 @@ def _embedding(
         dims=dims,
         seed=settings.seed,
         layer_sums=settings.layer_sums,
+        averaging=settings.averaging or (),
         covariances=covariances,
         constant=constant,
     )

@@ -28,6 +28,7 @@ from blemish.whitening import SLICE_BYTES, subtrees, whitening_of
 HELD_WHITENING_BYTES = 1_250_000_000
 """Float64 whitening up to this size is held for a pass over images; larger is made per batch."""
 SHRINKAGES = ("none", "oas", "ledoit-wolf")
+_USUAL = {"epsilon": "0.01, the paper's", "relative_epsilon": "0.1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,7 @@ def regularisation_of(
     moments: Moments,
     *,
     epsilon: float = 0.01,
+    relative_epsilon: float = 0.0,
     shrinkage: str = "none",
     counted: BoolArray | None = None,
 ) -> Regularisation:
@@ -230,6 +232,8 @@ def regularisation_of(
     moments : Moments
     epsilon : float >= 0, default 0.01 (the paper's)
         Added to the diagonal in any case.
+    relative_epsilon : float >= 0, default 0
+        Added too, times the mean variance over dimensions and positions.
     shrinkage : {"none", "oas", "ledoit-wolf"}
         Towards ``mean variance * I``: oracle approximating shrinkage (Chen et al. 2010,
         doi:10.1109/TSP.2010.2053029) or Ledoit & Wolf 2004, doi:10.1016/S0047-259X(03)00096-4.
@@ -251,14 +255,18 @@ def regularisation_of(
     """
     moments.require_images(2)
     dims = moments.pyramid.visible(moments.pyramid.levels - 1)
-    if not np.isfinite(epsilon) or epsilon < 0:
-        raise InputError(f"epsilon must be at least 0, but is {epsilon}. The paper's is 0.01.")
+    for name, value in (("epsilon", epsilon), ("relative_epsilon", relative_epsilon)):
+        if not np.isfinite(value) or value < 0:
+            raise InputError(f"{name} must be at least 0, but is {value}. Try {_USUAL[name]}.")
     if shrinkage not in SHRINKAGES:
         raise InputError(
             f"shrinkage must be one of {', '.join(SHRINKAGES)}, but is {shrinkage!r}. Choose one."
         )
+    kept = slice(None) if counted is None or moments.shared else counted
+    if relative_epsilon:
+        epsilon += relative_epsilon * _mean_variance(moments, kept)
     if shrinkage == "none":
-        if moments.samples <= dims:
+        if moments.samples <= dims and not relative_epsilon:
             warnings.warn(
                 f"{moments.count} images for {dims} dimensions: fine to start with, but in some "
                 "directions the covariance rests on epsilon alone. More images, shrinkage or fewer "
@@ -267,7 +275,6 @@ def regularisation_of(
                 stacklevel=2,
             )
         return Regularisation(1.0, epsilon)
-    kept = slice(None) if counted is None or moments.shared else counted
     intensity, variance = (_oas if shrinkage == "oas" else _ledoit_wolf)(moments, kept)
     return Regularisation(1.0 - intensity, epsilon + intensity * variance)
 
@@ -280,7 +287,7 @@ def _oas(moments: Moments, kept: slice | BoolArray) -> tuple[float, float]:
     numerator = float((alpha + mean_variance**2).sum())
     denominator = float((samples + 1) * (alpha - mean_variance**2 / dims).sum())
     intensity = 1.0 if denominator <= 0 else min(numerator / denominator, 1.0)
-    return intensity, float(moments.whole.trace()[kept].mean() / (samples - 1) / dims)
+    return intensity, _mean_variance(moments, kept)
 
 
 def _ledoit_wolf(moments: Moments, kept: slice | BoolArray) -> tuple[float, float]:
@@ -291,4 +298,10 @@ def _ledoit_wolf(moments: Moments, kept: slice | BoolArray) -> tuple[float, floa
     beta = float((moments.known_norms().quartics[kept] / samples - norm).sum() / samples)
     delta = float((norm - dims * mean_variance**2).sum())
     intensity = 1.0 if delta <= 0 else min(max(beta / delta, 0.0), 1.0)
-    return intensity, float(moments.whole.trace()[kept].mean() / (samples - 1) / dims)
+    return intensity, _mean_variance(moments, kept)
+
+
+def _mean_variance(moments: Moments, kept: slice | BoolArray) -> float:
+    """Variance, averaged over dimensions and positions."""
+    dims = moments.pyramid.visible(moments.pyramid.levels - 1)
+    return float(moments.whole.trace()[kept].mean() / (moments.samples - 1) / dims)

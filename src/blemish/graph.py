@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blemish import scoring
 from blemish.arrays import FloatArray, IntArray
 from blemish.backbones import Backbone
+from blemish.combination import split_levels
 from blemish.embedding import Embedding
 from blemish.errors import BackboneError
 from blemish.fitted import Fitted
+from blemish.graph_nodes import GraphNodes
+from blemish.judge import Judge
 from blemish.maps import MapOperator
 from blemish.pyramid import Pyramid
 from blemish.scorer import Scorer
@@ -41,15 +43,14 @@ def graph_outputs(levels: int) -> tuple[str, ...]:
     return (MAP, SCORE, *(f"level{k}" for k in range(levels)))
 
 
-def fuse(fitted: Fitted, scorer: Scorer, operator: MapOperator) -> bytes:
+def fuse(fitted: Fitted, judge: Judge) -> bytes:
     """Put a fitted model into one graph.
 
     Parameters
     ----------
     fitted : Fitted
-    scorer : Scorer
-        In float32, of a score in `FUSED_SCORES`.
-    operator : MapOperator
+    judge : Judge
+        With scorers in float32, of a score in `FUSED_SCORES`.
 
     Returns
     -------
@@ -66,31 +67,30 @@ def fuse(fitted: Fitted, scorer: Scorer, operator: MapOperator) -> bytes:
     """
     import onnx  # noqa: PLC0415 - slow to import
 
-    _check_score(scorer)
+    _check_score(fitted)
     model = onnx.load_model_from_string(fitted.backbone.onnx)
-    graph = _Nodes(_opset_of(model, fitted.backbone))
+    graph = GraphNodes(_opset_of(model, fitted.backbone))
     levels = _levels(graph, fitted.backbone, fitted.embedding)
-    total, parts = _Scores(graph, scorer).of(levels)
-    _map_and_score(graph, total, operator, fitted.settings.top_k)
-    outputs = graph_outputs(len(parts))
-    for part, name in zip(parts, outputs[2:], strict=True):
-        graph.add("Identity", part, name=name)
+    contributions = _judged(graph, judge, levels)
+    outputs = graph_outputs(len(contributions))
+    for contribution, name in zip(contributions, outputs[2:], strict=True):
+        graph.add("Identity", contribution, name=name)
     model.graph.node.extend(graph.nodes)
     model.graph.initializer.extend(graph.constants)
     del model.graph.output[:], model.graph.value_info[:]
-    shapes: list[list[str | int | None]] = [["N", 1, *operator.size], ["N"]]
-    shapes += [["N", scorer.pyramid.positions(k)] for k in range(len(parts))]
+    shapes: list[list[str | int | None]] = [["N", 1, *fitted.preprocessing.size], ["N"]]
+    shapes += [["N", fitted.pyramid.positions(k)] for k in range(len(contributions))]
     for name, shape in zip(outputs, shapes, strict=True):
         info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
         model.graph.output.append(info)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _check_score(scorer: Scorer) -> None:
-    if scorer.settings.score not in FUSED_SCORES:
+def _check_score(fitted: Fitted) -> None:
+    if fitted.settings.score not in FUSED_SCORES:
         raise BackboneError(
             f"A graph can compute {', '.join(sorted(FUSED_SCORES))}, but the score is "
-            f"{scorer.settings.score}. Choose one of these."
+            f"{fitted.settings.score}. Choose one of these."
         )
 
 
@@ -107,27 +107,43 @@ def _opset_of(model: Any, backbone: Backbone) -> int:
     return opset
 
 
-def _levels(graph: _Nodes, backbone: Backbone, embedding: Embedding) -> list[str]:
+def _levels(graph: GraphNodes, backbone: Backbone, embedding: Embedding) -> list[str]:
     """Own embeddings per level, coarse to fine: (N, P, d), positions row by row."""
     names = [layer.name for layer in backbone.layers]
     if embedding.layer_sums:
         names = _layer_sums(graph, backbone, names)
     levels = []
-    for name, selection, projection in zip(
-        names, embedding.selections, embedding.projections, strict=True
+    for name, selection, projection, window, channels in zip(
+        names,
+        embedding.selections,
+        embedding.projections,
+        embedding.windows,
+        [layer.channels for layer in backbone.layers],
+        strict=True,
     ):
         if selection is not None and len(selection):
-            own = graph.add("Gather", name, graph.constant(selection), axis=1)
+            everything = len(selection) == channels  # in rising order, so as they come
+            index = graph.constant(selection)
+            own = name if everything else graph.add("Gather", name, index, axis=1)
         elif projection is not None:
             kernel = np.ascontiguousarray(projection.T)[:, :, None, None]
             own = graph.add("Conv", name, graph.constant(kernel), kernel_shape=[1, 1])
         else:
             continue
+        if window > 1:
+            own = graph.add(
+                "AveragePool",
+                own,
+                kernel_shape=[window, window],
+                strides=[2, 2] if window == 4 else [1, 1],
+                pads=[1, 1, 1, 1],
+                count_include_pad=0,
+            )
         levels.append(graph.add("Transpose", graph.reshape(own, (0, 0, -1)), perm=[0, 2, 1]))
     return levels[::-1]
 
 
-def _layer_sums(graph: _Nodes, backbone: Backbone, names: Sequence[str]) -> list[str]:
+def _layer_sums(graph: GraphNodes, backbone: Backbone, names: Sequence[str]) -> list[str]:
     """Each layer plus the next finer one, averaged to its grid and repeated; see `sum_layers`."""
     summed = [names[0]]
     layers = backbone.layers
@@ -173,7 +189,7 @@ def nested_order(pyramid: Pyramid) -> list[IntArray]:
 class _Scores:
     """Position scores in graph nodes, as `scorer.combine` defines them; in nested order."""
 
-    def __init__(self, graph: _Nodes, scorer: Scorer) -> None:
+    def __init__(self, graph: GraphNodes, scorer: Scorer) -> None:
         self._graph, self._scorer = graph, scorer
         self._pyramid, self._settings = scorer.pyramid, scorer.settings
         self._orders = nested_order(scorer.pyramid)
@@ -296,8 +312,46 @@ class _Scores:
         return total
 
 
-def _map_and_score(graph: _Nodes, total: str, operator: MapOperator, top_k: int) -> None:
-    """Outputs "map" and "score" of position scores (N, P)."""
+def _judged(graph: GraphNodes, judge: Judge, levels: Sequence[str]) -> list[str]:
+    """Outputs "map" and "score"; returns what each level contributes (N, P)."""
+    combination = judge.combination
+    totals, contributions = [], []
+    for part, own in enumerate(split_levels(levels, len(judge.scorers))):
+        total, parts = _Scores(graph, judge.scorers[part]).of(own)
+        standardise = combination.standardisations[part]
+        if standardise is not None:
+            scaled = graph.add("Mul", total, graph.constant(standardise.gain))
+            shifted = graph.add("Add", scaled, graph.constant(standardise.offset))
+            total = graph.add("Relu", shifted)
+        totals.append(total)
+        contributions += parts
+    weights = combination.weights
+    if weights is None:
+        graph.add("Identity", _map(graph, totals[0], combination.operators[0]), name=MAP)
+        pixels = graph.reshape(MAP, (0, -1))
+        count = combination.operators[0].size[0] * combination.operators[0].size[1]
+        graph.add("Identity", _highest(graph, pixels, count, combination.top_k), name=SCORE)
+        return contributions
+    maps, images = [], []
+    for part, total in enumerate(totals):
+        if factor := weights.map[part]:
+            found = _map(graph, total, combination.operators[part])
+            maps.append(graph.add("Mul", found, graph.constant(factor)))
+        if factor := weights.image[part]:
+            counted, kept = combination.counted[part], total
+            if counted is not None:
+                index = graph.constant(np.flatnonzero(counted))
+                kept = graph.add("Gather", total, index, axis=1)
+            count = judge.scorers[part].pyramid.positions(-1) if counted is None else counted.sum()
+            most = _highest(graph, kept, int(count), combination.top_k)
+            images.append(graph.add("Mul", most, graph.constant(factor)))
+    graph.add("Identity", graph.total(maps), name=MAP)
+    graph.add("Identity", graph.total(images), name=SCORE)
+    return totals
+
+
+def _map(graph: GraphNodes, total: str, operator: MapOperator) -> str:
+    """Map (N, 1, H, W) of position scores (N, P)."""
     if operator.position_weights is not None:
         total = graph.add("Mul", total, graph.constant(operator.position_weights))
     grid = graph.reshape(total, (-1, 1, *operator.grid))
@@ -305,53 +359,12 @@ def _map_and_score(graph: _Nodes, total: str, operator: MapOperator, top_k: int)
     found = graph.add("MatMul", found, graph.constant(np.ascontiguousarray(operator.columns.T)))
     if operator.pixel_weights is not None:
         found = graph.add("Mul", found, graph.constant(operator.pixel_weights))
-    graph.add("Relu", found, name=MAP)
-    pixels = graph.reshape(MAP, (0, -1))
-    if top_k > 1:
-        count = min(top_k, operator.size[0] * operator.size[1])
-        k = graph.constant(np.array([count], dtype=np.int64))
-        pixels = graph.add("TopK", pixels, k, axis=1, outputs=2)
-        graph.reduce("ReduceMean", pixels, axis=1, name_out=SCORE)
-    else:
-        graph.reduce("ReduceMax", pixels, axis=1, name_out=SCORE)
+    return graph.add("Relu", found)
 
 
-class _Nodes:
-    """Nodes and constants to append to a graph of some opset; names that no backbone uses."""
-
-    def __init__(self, opset: int) -> None:
-        self._opset = opset
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def constant(self, values: NDArray[Any] | float) -> str:
-        """Add a constant: whole numbers as int64, all else as float32."""
-        from onnx import numpy_helper  # noqa: PLC0415 - slow to import
-
-        array = np.asarray(values)
-        kind = np.int64 if array.dtype.kind == "i" else np.float32
-        name = f"blemish.constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(array.astype(kind), name))
-        return name
-
-    def add(
-        self, kind: str, *inputs: str, name: str | None = None, outputs: int = 1, **attributes: Any
-    ) -> str:
-        """Add a node; return the name of its (first) output."""
-        from onnx import helper  # noqa: PLC0415 - slow to import
-
-        first = name or f"blemish.value{len(self.nodes)}"
-        named = [first, *(f"{first}.{k}" for k in range(1, outputs))]
-        self.nodes.append(helper.make_node(kind, list(inputs), named, **attributes))
-        return first
-
-    def reshape(self, name: str, shape: tuple[int, ...]) -> str:
-        """Reshape; 0 keeps a length, -1 takes what is left."""
-        return self.add("Reshape", name, self.constant(np.array(shape, dtype=np.int64)))
-
-    def reduce(self, kind: str, name: str, *, axis: int, name_out: str | None = None) -> str:
-        """Reduce over an axis, which goes. Axes became an input at different opsets."""
-        if self._opset >= (13 if kind == "ReduceSum" else 18):
-            axes = self.constant(np.array([axis], dtype=np.int64))
-            return self.add(kind, name, axes, name=name_out, keepdims=0)
-        return self.add(kind, name, name=name_out, axes=[axis], keepdims=0)
+def _highest(graph: GraphNodes, values: str, count: int, top_k: int) -> str:
+    """Mean of the highest of `count` values: (N, count) -> (N,)."""
+    if top_k == 1:
+        return graph.reduce("ReduceMax", values, axis=1)
+    k = graph.constant(np.array([min(top_k, count)], dtype=np.int64))
+    return graph.reduce("ReduceMean", graph.add("TopK", values, k, axis=1, outputs=2), axis=1)

@@ -6,21 +6,23 @@ the plain definitions behind it, for what has no graph. Both say the same to abo
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from blemish.arrays import Float32Array, Float64Array
+from blemish.arrays import Float32Array
+from blemish.embedding import Embedding
 from blemish.engines.compiled_cache import cache_key
 from blemish.engines.engine import EngineSettings
 from blemish.engines.openvino import FeatureExtractor, GraphRunner, has_bf16
+from blemish.engines.torch import TorchFeatureExtractor
 from blemish.errors import BackboneError, InputError
 from blemish.fitted import Fitted
 from blemish.graph import FUSED_SCORES, fuse, graph_outputs
-from blemish.maps import MapOperator, image_scores
-from blemish.scorer import Scorer
+from blemish.judge import Found, Judge
+from blemish.torch_runner import TorchRunner
 
 LARGEST_GRAPH = 256 << 20
 """Bytes of constants up to which a model is compiled into one graph: compiling copies them."""
@@ -28,23 +30,6 @@ LARGEST_GRAPH = 256 << 20
 MOST_DRIFT = 0.1
 """How far bf16 may move the image score of any good image that was tried, in standard deviations
 of the scores of good images, to be chosen by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a model says of a batch.
-
-    Attributes
-    ----------
-    maps : float32 (N, H, W)
-    scores : float64 (N,)
-    levels : list of float32 (N, P of the level)
-        Coarse to fine.
-    """
-
-    maps: Float32Array
-    scores: Float64Array
-    levels: list[Float32Array]
 
 
 class Inference(Protocol):
@@ -61,34 +46,38 @@ class PlainInference:
     def __init__(
         self,
         extractor: Callable[[Float32Array], list[Float32Array]],
-        fitted: Fitted,
-        scorer: Scorer,
-        operator: MapOperator,
+        embedding: Embedding,
+        judge: Judge,
     ) -> None:
-        self._extractor, self._embedding = extractor, fitted.embedding
-        self._scorer, self._operator = scorer, operator
-        self._top_k = fitted.settings.top_k
+        self._extractor, self._embedding, self._judge = extractor, embedding, judge
 
     def __call__(self, inputs: Float32Array) -> Found:
         """Score a batch."""
-        found = self._scorer(self._embedding(self._extractor(inputs)))
-        maps = self._operator(found.total)
-        return Found(
-            maps.astype(np.float32, copy=False),
-            image_scores(maps, self._top_k),
-            [level.astype(np.float32, copy=False) for level in found.levels],
-        )
+        return self._judge(self._embedding(self._extractor(inputs)))
 
 
 class FusedInference:
-    """One graph for everything."""
+    """One graph for everything, compiled for single images, and for batches once one comes.
 
-    def __init__(self, runner: GraphRunner) -> None:
-        self._runner = runner
+    Parameters
+    ----------
+    runner_for : function
+        Makes the runner of a batch size.
+    batch : int
+        Fewer images than this are run one by one.
+    """
+
+    def __init__(self, runner_for: Callable[[int], GraphRunner], batch: int = 1) -> None:
+        self._runner_for, self._batch, self._lock = runner_for, batch, threading.Lock()
+        self._runners = {1: runner_for(1)}
 
     def __call__(self, inputs: Float32Array) -> Found:
         """Score a batch."""
-        maps, scores, *levels = self._runner(inputs)
+        size = self._batch if len(inputs) >= self._batch else 1
+        with self._lock:
+            if size not in self._runners:
+                self._runners[size] = self._runner_for(size)
+        maps, scores, *levels = self._runners[size](inputs)
         return Found(maps[:, 0], scores.astype(np.float64), levels)
 
 
@@ -96,8 +85,7 @@ def inference_of(
     fitted: Fitted,
     engine: EngineSettings,
     *,
-    scorer: Callable[[], Scorer],
-    operator: MapOperator,
+    judge: Callable[[], Judge],
     identity: str | None = None,
 ) -> Inference:
     """Choose how a model is run, and make it ready.
@@ -106,9 +94,8 @@ def inference_of(
     ----------
     fitted : Fitted
     engine : EngineSettings
-    scorer : function
-        Makes the scorer; not called if a compiled graph is found.
-    operator : MapOperator
+    judge : function
+        Makes the judge; not called if a compiled graph is found.
     identity : str, optional
         What tells this model from all others, to keep its compiled graph; None keeps nothing.
 
@@ -119,35 +106,57 @@ def inference_of(
     BackboneError
         The backbone cannot be run at this size.
     """
+    if engine.engine == "torch":
+        return _with_torch(fitted, engine, judge())
     backbone, size = fitted.backbone, fitted.preprocessing.size
     precision = precision_of(fitted, engine)
     threads, streams = engine.threads, engine.streams
-    key = None if identity is None else cache_key(identity, precision, threads, streams)
+
+    def runner(batch: int) -> GraphRunner:
+        how = (precision, threads, streams, batch)
+        return GraphRunner(
+            lambda: fuse(fitted, judge()),
+            graph_outputs(fitted.pyramid.levels),
+            size,
+            name=backbone.name,
+            precision=precision,
+            threads=threads,
+            streams=streams,
+            batch=batch,
+            cached_as=None if identity is None else cache_key(identity, *how),
+        )
+
     if can_fuse(fitted):
         try:
-            return FusedInference(
-                GraphRunner(
-                    lambda: fuse(fitted, scorer(), operator),
-                    graph_outputs(fitted.moments.pyramid.levels),
-                    size,
-                    name=backbone.name,
-                    precision=precision,
-                    threads=threads,
-                    streams=streams,
-                    cached_as=key,
-                )
-            )
+            return FusedInference(runner, engine.batch)
         except BackboneError:  # a graph that cannot be extended may still run alone
             pass
     extractor = FeatureExtractor(
         backbone, size, precision=precision, threads=threads, streams=streams
     )
-    return PlainInference(extractor, fitted, scorer(), operator)
+    return PlainInference(extractor, fitted.embedding, judge())
+
+
+def _with_torch(fitted: Fitted, engine: EngineSettings, judge: Judge) -> Inference:
+    """Run a model with PyTorch; a score without a graph is computed behind its network."""
+    precision = "f32" if engine.precision == "auto" else engine.precision
+    threads, device = engine.threads, engine.device
+    if fitted.settings.score in FUSED_SCORES:
+        runner = TorchRunner(fitted, judge, precision=precision, threads=threads, device=device)
+        return runner.score_inputs
+    extractor = TorchFeatureExtractor(
+        fitted.backbone,
+        fitted.preprocessing.size,
+        precision=precision,
+        threads=threads,
+        device=device,
+    )
+    return PlainInference(extractor, fitted.embedding, judge)
 
 
 def can_fuse(fitted: Fitted) -> bool:
     """Whether a model is run as one graph: its score has one, and the graph is not too large."""
-    size = 4 * sum(scatter.size for scatter in fitted.moments.scatters)
+    size = 4 * sum(rows.size for part in fitted.parts for rows in part.moments.scatters)
     return fitted.settings.score in FUSED_SCORES and size <= LARGEST_GRAPH
 
 
@@ -170,9 +179,7 @@ def precision_of(fitted: Fitted, engine: EngineSettings) -> str:
     return engine.precision
 
 
-def bf16_drift(
-    fitted: Fitted, inputs: Float32Array, *, scorer: Callable[[], Scorer], operator: MapOperator
-) -> float | None:
+def bf16_drift(fitted: Fitted, inputs: Float32Array, *, judge: Callable[[], Judge]) -> float | None:
     """How far bf16 moves image scores of good images, in standard deviations of good images.
 
     Parameters
@@ -180,7 +187,7 @@ def bf16_drift(
     fitted : Fitted
     inputs : float32 (N, 3, H, W)
         Some of the training images.
-    scorer, operator
+    judge
         As in `inference_of`.
 
     Returns
@@ -191,9 +198,7 @@ def bf16_drift(
     if not has_bf16() or not can_fuse(fitted):
         return None
     f32, bf16 = (
-        inference_of(fitted, EngineSettings(precision=precision), scorer=scorer, operator=operator)(
-            inputs
-        ).scores
+        inference_of(fitted, EngineSettings(precision=precision), judge=judge)(inputs).scores
         for precision in ("f32", "bf16")
     )
     spread = float(np.std(fitted.calibration.scores))

@@ -45,7 +45,7 @@ def inspect_images(
 ) -> Iterator[Inspected]:
     """Judge images in their order and in bounded memory; several are worked on at a time.
 
-    How many go through the network at once is the model's `engine.streams`.
+    How many go through the network at once is up to the model's `engine`: streams times batch.
 
     Parameters
     ----------
@@ -61,20 +61,36 @@ def inspect_images(
         With an error instead of a decision where a file cannot be read.
     """
 
-    def judge(path: Path) -> Inspected:
+    def load(path: Path) -> Float32Array | BlemishError:
         try:
-            pixels = load_input(path, model.preprocessing, value_range=model.settings.value_range)
+            return load_input(path, model.preprocessing, value_range=model.settings.value_range)
         except BlemishError as error:
-            return Inspected(path, np.zeros((0, 0, 3), np.float32), error=error)
-        score = model.score_inputs(pixels[None])[0]
-        decision = model.classify(score, false_alarm_rate=false_alarm_rate)
-        return Inspected(path, np.ascontiguousarray(pixels.transpose(1, 2, 0)), decision)
+            return error
+
+    def judge(some: Sequence[Path]) -> list[Inspected]:
+        loaded = [load(path) for path in some]
+        readable = [pixels for pixels in loaded if not isinstance(pixels, BlemishError)]
+        scores = iter(model.score_inputs(np.stack(readable)) if readable else [])
+        return [
+            Inspected(path, np.zeros((0, 0, 3), np.float32), error=pixels)
+            if isinstance(pixels, BlemishError)
+            else Inspected(
+                path,
+                np.ascontiguousarray(pixels.transpose(1, 2, 0)),
+                model.classify(next(scores), false_alarm_rate=false_alarm_rate),
+            )
+            for path, pixels in zip(some, loaded, strict=True)
+        ]
 
     model.threshold(false_alarm_rate)  # a wrong rate is found before the first image is read
-    threads = max(_LEAST_THREADS, model.engine.streams)
-    for done, found in enumerate(in_order(judge, paths, threads=threads)):
-        if progress is not None:
-            progress("inspection", done, len(paths))
-        yield found
+    threads, batch = max(_LEAST_THREADS, model.engine.streams), model.engine.batch
+    batches = [paths[start : start + batch] for start in range(0, len(paths), batch)]
+    done = 0
+    for found in in_order(judge, batches, threads=threads):
+        for one in found:
+            if progress is not None:
+                progress("inspection", done, len(paths))
+            yield one
+            done += 1
     if progress is not None:
         progress("inspection", len(paths), len(paths))

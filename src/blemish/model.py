@@ -10,20 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.arrays import BoolArray, Float32Array, Float64Array
+from blemish.arrays import BoolArray, Float32Array
 from blemish.engines.engine import EngineSettings
 from blemish.fitted import Fitted
 from blemish.graph import fuse
 from blemish.inference import Inference, bf16_drift, inference_of
-from blemish.input_size import position_mask
+from blemish.judge import Judge, judge_of, map_operator
 from blemish.loading import ImageLike, load_input
 from blemish.maps import MapOperator
 from blemish.model_file import read_model, write_model
-from blemish.preprocessing import Preprocessing
-from blemish.pyramid import Pyramid
-from blemish.scorer import Scorer
 from blemish.scoring import ceiling
-from blemish.settings import FitSettings
 from blemish.threshold import Threshold
 
 Progress = Callable[[str, int, int], None]
@@ -92,9 +88,8 @@ class Model:
         self._identity, self._lock = identity, threading.Lock()
         self.settings, self.backbone = fitted.settings, fitted.backbone
         self.preprocessing, self.embedding = fitted.preprocessing, fitted.embedding
-        self.moments, self.regularisation = fitted.moments, fitted.regularisation
-        self.statistics, self.calibration = fitted.statistics, fitted.calibration
-        self.ignored = fitted.ignored
+        self.parts, self.calibration = fitted.parts, fitted.calibration
+        self.ignored, self.pyramid = fitted.ignored, fitted.pyramid
         self._thresholds: dict[float, Threshold] = {}  # the intervals take a moment
 
     def __getstate__(self) -> tuple[Fitted, EngineSettings, str | None]:
@@ -109,7 +104,7 @@ class Model:
     @property
     def count(self) -> int:
         """Number of images fitted."""
-        return self.moments.count
+        return self.fitted.count
 
     @property
     def size(self) -> tuple[int, int]:
@@ -189,8 +184,23 @@ class Model:
 
     def can_alarm(self, threshold: Threshold) -> bool:
         """Whether any image could reach a threshold: a Chebyshev bound ends below 1."""
-        most = ceiling(self.settings.score, self.settings.chebyshev_scale)
+        most = self.highest_score
         return most is None or threshold.value <= most
+
+    @property
+    def highest_score(self) -> float | None:
+        """Largest image score there can be; None if there is no bound."""
+        most = ceiling(self.settings.score, self.settings.chebyshev_scale)
+        if most is None:
+            return None
+        highest = [
+            most
+            if part.standardisation is None
+            else float(part.standardisation(np.full((1, 1), most)).max())
+            for part in self.parts
+        ]
+        weights = self.fitted.weights
+        return highest[0] if weights is None else float(np.dot(weights.image, highest))
 
     def pixel_threshold(self, false_alarm_rate: float | None = None) -> float:
         """Pixel threshold of a pixel false-alarm rate, by default that of the fit."""
@@ -208,7 +218,7 @@ class Model:
             From `preprocessing.apply`.
         """
         found = self._inference(inputs)
-        grids = self.moments.pyramid.grids
+        grids = self.pyramid.grids
         return [
             Score(
                 float(found.scores[k]),
@@ -223,7 +233,7 @@ class Model:
 
     def bf16_drift(self, inputs: Float32Array) -> float | None:
         """How far bf16 moves the image scores of some good images; see `inference.bf16_drift`."""
-        return bf16_drift(self.fitted, inputs, scorer=lambda: self._scorer, operator=self._operator)
+        return bf16_drift(self.fitted, inputs, judge=lambda: self._judge)
 
     def level_maps(self, score: Score) -> dict[str, Float32Array]:
         """Which scale is anomalous: the map of every level, at image size.
@@ -248,7 +258,7 @@ class Model:
         BackboneError
             The score has no graph, or the backbone's graph cannot be extended.
         """
-        return fuse(self.fitted, self._scorer, self._operator)
+        return fuse(self.fitted, self._judge)
 
     def save(self, path: Path | str) -> None:
         """Write the model to one file; see `model_file`.
@@ -264,33 +274,19 @@ class Model:
     def _inference(self) -> Inference:
         with self._lock:  # several threads may score at once
             return self.__dict__.get("_inference") or inference_of(
-                self.fitted,
-                self.engine,
-                scorer=lambda: self._scorer,
-                operator=self._operator,
-                identity=self._identity,
+                self.fitted, self.engine, judge=lambda: self._judge, identity=self._identity
             )
 
     @cached_property
-    def _scorer(self) -> Scorer:
-        return Scorer(
-            self.moments,
-            self.regularisation,
-            self.settings.score_settings,
-            self.statistics,
-            position_weights=position_weights(self.moments.pyramid, self.ignored),
-        )
-
-    @cached_property
-    def _operator(self) -> MapOperator:
-        return self._operator_of(self.moments.pyramid.finest)
+    def _judge(self) -> Judge:
+        return judge_of(self.fitted)
 
     @cached_property
     def _level_operators(self) -> list[MapOperator]:
-        return [self._operator_of(grid) for grid in self.moments.pyramid.grids]
-
-    def _operator_of(self, grid: tuple[int, int]) -> MapOperator:
-        return map_operator(grid, self.preprocessing, self.settings, self.ignored)
+        return [
+            map_operator(grid, self.preprocessing, self.settings, self.ignored)
+            for grid in self.pyramid.grids
+        ]
 
 
 def load_model(path: Path | str, engine: EngineSettings | None = None) -> Model:
@@ -314,32 +310,8 @@ def load_model(path: Path | str, engine: EngineSettings | None = None) -> Model:
 def never_reached(model: Model, threshold: Threshold) -> str:
     """Say that a threshold cannot be reached, and what to do."""
     settings = model.settings
-    most = ceiling(settings.score, settings.chebyshev_scale)
     return (
         f"The threshold {threshold.value:.6g} cannot be reached: the score {settings.score} ends "
-        f"at {most:.6g}, so this model never raises an alarm. Use more images, a higher "
-        "false-alarm rate, or another score."
-    )
-
-
-def position_weights(pyramid: Pyramid, ignored: BoolArray | None) -> list[Float64Array] | None:
-    """Per level, how many counted finest positions each cell stands for; None if all count."""
-    if ignored is None:
-        return None
-    return pyramid.level_weights(np.where(position_mask(ignored, pyramid.finest).ravel(), 0.0, 1.0))
-
-
-def map_operator(
-    grid: tuple[int, int],
-    preprocessing: Preprocessing,
-    settings: FitSettings,
-    ignored: BoolArray | None,
-) -> MapOperator:
-    """Operator from a grid to the map of a model."""
-    return MapOperator(
-        grid,
-        preprocessing.size,
-        settings.map_settings,
-        ignored=ignored,
-        ignored_positions=None if ignored is None else position_mask(ignored, grid),
+        f"at {model.highest_score or 0:.6g}, so this model never raises an alarm. Use more images, "
+        "a higher false-alarm rate, or another score."
     )

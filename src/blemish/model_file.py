@@ -6,10 +6,13 @@ later updates need. Equal models give equal bytes.
 
     metadata["blemish"]         JSON: format version, settings, preprocessing, checksum ...
     backbone                    uint8: the ONNX graph
-    moments.<level>.mean        48-bit floats, see `packing`
-    moments.<level>.left, .own  scatter against coarser channels, and lower triangle of the own
+    <part>.moments.<level>.mean 48-bit floats, see `packing`
+    <part>.moments.<level>.left, .own
+                                scatter against coarser channels, and lower triangle of the own
+    <part>.statistics.*, <part>.standardisation.*
+                                float64
     embedding.<layer>.*         kept channels, or projection
-    calibration.*, statistics.* float64
+    calibration.*               float64
 """
 
 from __future__ import annotations
@@ -24,38 +27,22 @@ from typing import Any
 import numpy as np
 
 import blemish
-from blemish.arrays import Float64Array, UInt8Array
 from blemish.backbones import Backbone, Layer
 from blemish.calibration import Calibration
+from blemish.combination import PartWeights
 from blemish.embedding import Embedding
 from blemish.errors import ModelFileError, OutputError
 from blemish.fitted import Fitted
-from blemish.gaussian import Regularisation
-from blemish.moments import Moments
-from blemish.norm_moments import NormMoments
-from blemish.packing import (
-    Kept,
-    Packed,
-    Tensor,
-    pack,
-    pieces_of,
-    row_slices,
-    safetensors_pieces,
-    unpack,
-)
+from blemish.packing import Kept, Tensor, Tensors, pieces_of, safetensors_pieces
+from blemish.part_tensors import part_header, part_of, part_tensors
 from blemish.preprocessing import Preprocessing
-from blemish.pyramid import Pyramid
-from blemish.scorer import ScoreStatistics
 from blemish.settings import FitSettings
 from blemish.writing import write_pieces
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEY = "blemish"
 _LARGE = (".left", ".own")
 """Tensors that are read and written piece by piece: the scatter can take gigabytes."""
-
-Tensors = dict[str, Any]
-"""By name: arrays, or what is made or read piece by piece (`Packed`, `Kept`)."""
 
 
 def write_model(model: Fitted, path: Path) -> None:
@@ -70,10 +57,11 @@ def write_model(model: Fitted, path: Path) -> None:
         raise OutputError(f"{path} must be a file to write, but is a folder. Name a file in it.")
     tensors: Tensors = {
         "backbone": np.frombuffer(model.backbone.onnx, dtype=np.uint8),
-        **_moment_tensors(model.moments),
         **_embedding_tensors(model.embedding),
         **_calibration_tensors(model),
     }
+    for number, part in enumerate(model.parts):
+        tensors.update(part_tensors(number, part))
     header = _header(model)
     header["checksum"] = _checksum(header, tensors)
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
@@ -132,6 +120,11 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
             f"{path} must be as it was written, but its checksum differs: it is damaged. "
             "Restore it, or fit the model again."
         )
+    if header["version"] < FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} must have format version {FORMAT_VERSION}, but has {header['version']}, which "
+            "no release has written. Fit the model again."
+        )
     return header, tensors
 
 
@@ -171,7 +164,7 @@ def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def _header(model: Fitted) -> dict[str, Any]:
-    backbone, moments = model.backbone, model.moments
+    backbone = model.backbone
     return {
         "version": FORMAT_VERSION,
         "written_by": blemish.__version__,
@@ -188,45 +181,15 @@ def _header(model: Fitted) -> dict[str, Any]:
             "mean": backbone.mean,
             "std": backbone.std,
         },
-        "embedding": {"layer_sums": model.embedding.layer_sums, "dims": model.embedding.dims},
-        "pyramid": {"grids": moments.pyramid.grids, "dims": moments.pyramid.dims},
-        "moments": {"count": moments.count, "shared": moments.shared},
-        "regularisation": {
-            "weight": model.regularisation.weight,
-            "ridge": model.regularisation.ridge,
+        "embedding": {
+            "layer_sums": model.embedding.layer_sums,
+            "averaging": model.embedding.averaging,
+            "dims": model.embedding.dims,
         },
-        "statistics": {
-            "distance_scale": model.statistics.distance_scale,
-            "deviation_scale": model.statistics.deviation_scale,
-        },
+        "parts": [part_header(part) for part in model.parts],
+        "weights": model.weights and {"map": model.weights.map, "image": model.weights.image},
         "bf16_drift": model.bf16_drift,
     }
-
-
-def _moment_tensors(moments: Moments) -> Tensors:
-    tensors: Tensors = {}
-    for level, (mean, scatter) in enumerate(zip(moments.means, moments.scatters, strict=True)):
-        tensors[f"moments.{level}.mean"] = pack(mean)
-        tensors[f"moments.{level}.left"] = Packed(scatter, _left)
-        tensors[f"moments.{level}.own"] = Packed(scatter, _own_triangle)
-    if moments.norms is not None:
-        tensors["moments.cubes"] = moments.norms.cubes
-        tensors["moments.quartics"] = moments.norms.quartics
-    if moments.weights is not None:
-        tensors["moments.weights"] = moments.weights
-    return tensors
-
-
-def _left(rows: Float64Array) -> Float64Array:
-    """Scatter (p, d, D) against what is coarser."""
-    return rows[:, :, : -rows.shape[1]]
-
-
-def _own_triangle(rows: Float64Array) -> Float64Array:
-    """Lower triangle (p, d (d + 1) / 2) of the own block of a scatter (p, d, D)."""
-    own = rows.shape[1]
-    below, along = np.tril_indices(own)
-    return rows[:, below, along + rows.shape[2] - own]
 
 
 def _embedding_tensors(embedding: Embedding) -> Tensors:
@@ -246,9 +209,6 @@ def _calibration_tensors(model: Fitted) -> Tensors:
         "calibration.scores": model.calibration.scores,
         "calibration.pixel_quantiles": model.calibration.pixel_quantiles,
     }
-    if model.statistics.rank_means is not None and model.statistics.rank_squares is not None:
-        tensors["statistics.rank_means"] = model.statistics.rank_means
-        tensors["statistics.rank_squares"] = model.statistics.rank_squares
     if model.ignored is not None:
         tensors["ignored"] = model.ignored
     return tensors
@@ -266,20 +226,14 @@ def _fitted(header: dict[str, Any], tensors: Tensors) -> Fitted:
         _floats(described["mean"]),
         _floats(described["std"]),
     )
-    statistics = header["statistics"]
+    weights = header["weights"]
     return Fitted(
         settings=FitSettings.from_json(header["settings"]),
         backbone=backbone,
         preprocessing=Preprocessing.from_json(header["preprocessing"]),
         embedding=_embedding(header, tensors, len(backbone.layers)),
-        moments=_moments(header, tensors),
-        regularisation=Regularisation(**header["regularisation"]),
-        statistics=ScoreStatistics(
-            _pair(statistics["distance_scale"]),
-            _pair(statistics["deviation_scale"]),
-            tensors.get("statistics.rank_means"),
-            tensors.get("statistics.rank_squares"),
-        ),
+        parts=tuple(part_of(k, part, tensors) for k, part in enumerate(header["parts"])),
+        weights=weights and PartWeights(tuple(weights["map"]), tuple(weights["image"])),
         calibration=Calibration(
             tensors["calibration.scores"], tensors["calibration.pixel_quantiles"]
         ),
@@ -288,52 +242,13 @@ def _fitted(header: dict[str, Any], tensors: Tensors) -> Fitted:
     )
 
 
-def _moments(header: dict[str, Any], tensors: Tensors) -> Moments:
-    pyramid = Pyramid(
-        tuple((h, w) for h, w in header["pyramid"]["grids"]), tuple(header["pyramid"]["dims"])
-    )
-    norms = "moments.cubes" in tensors
-    moments = Moments(
-        pyramid,
-        shared=header["moments"]["shared"],
-        weights=tensors.get("moments.weights"),
-        norms=norms,
-    )
-    moments.count = header["moments"]["count"]
-    for level, scatter in enumerate(moments.scatters):
-        moments.means[level][:] = unpack(tensors[f"moments.{level}.mean"])
-        _fill(scatter, tensors[f"moments.{level}.left"], tensors[f"moments.{level}.own"])
-    if norms:
-        moments.norms = NormMoments(tensors["moments.cubes"], tensors["moments.quartics"])
-    return moments
-
-
-def _fill(scatter: Float64Array, left: UInt8Array | Kept, own: UInt8Array | Kept) -> None:
-    """Put a scatter (P, d, D) together from what `_left` and `_own_triangle` took of it."""
-    dims = scatter.shape[1]
-    below, along = np.tril_indices(dims)
-    expected = [(*_left(scatter).shape, 6), (len(scatter), len(below), 6)]
-    if [left.shape, own.shape] != expected:
-        raise ValueError(f"scatters of shape {left.shape} and {own.shape}, not {expected}")
-    for rows in row_slices(scatter.shape, scatter.itemsize):
-        block = scatter[rows]
-        block[:, :, :-dims] = unpack(left[rows])
-        triangle = unpack(own[rows])
-        block = block[:, :, -dims:]
-        block[:, below, along] = triangle
-        block[:, along, below] = triangle
-
-
 def _embedding(header: dict[str, Any], tensors: Tensors, layers: int) -> Embedding:
     return Embedding(
         tuple(tensors.get(f"embedding.{k}.selection") for k in range(layers)),
         tuple(tensors.get(f"embedding.{k}.projection") for k in range(layers)),
         header["embedding"]["layer_sums"],
+        tuple(header["embedding"]["averaging"]),
     )
-
-
-def _pair(values: list[float] | None) -> tuple[float, float] | None:
-    return None if values is None else (values[0], values[1])
 
 
 def _floats(values: list[float] | None) -> tuple[float, ...] | None:

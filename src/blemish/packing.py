@@ -128,6 +128,8 @@ class Kept:
 
 
 Tensor = NDArray[Any] | Packed | Kept
+Tensors = dict[str, Any]
+"""By name: arrays, or what is made or read piece by piece (`Packed`, `Kept`)."""
 
 
 def row_slices(shape: tuple[int, ...], itemsize: int) -> Iterator[slice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,7 @@ class FitPlan:
 
 
 def plan_fit(
-    pyramid: Pyramid,
+    pyramids: Sequence[Pyramid],
     images: int,
     *,
     backbone: Backbone,
@@ -102,7 +103,8 @@ def plan_fit(
 
     Parameters
     ----------
-    pyramid : Pyramid
+    pyramids : list of Pyramid
+        Of the parts of the model; see `combination.part_pyramids`.
     images : int
     backbone : Backbone
     shared : bool
@@ -114,11 +116,12 @@ def plan_fit(
     FitPlan
     """
     rows = packed = embedding = 0
-    for level, dims in enumerate(pyramid.dims):
+    for pyramid, level in [(p, level) for p in pyramids for level in range(p.levels)]:
+        dims, visible = pyramid.dims[level], pyramid.visible(level)
         cells = 1 if shared else pyramid.positions(level)
-        rows += cells * dims * pyramid.visible(level)
-        packed += cells * (dims * (pyramid.visible(level) - dims) + dims * (dims + 1) // 2)
-        embedding += pyramid.positions(level) * pyramid.visible(level)
+        rows += cells * dims * visible
+        packed += cells * (dims * (visible - dims) + dims * (dims + 1) // 2)
+        embedding += pyramid.positions(level) * visible
     moments = 8 * rows
     # A batch's feature maps and embeddings, and what is worked on at a time.
     gathering = _BATCH * 4 * embedding + _WORKING_BYTES + (moments if norms else 0)
@@ -126,7 +129,8 @@ def plan_fit(
     leaving_out = held + _BATCH * 4 * embedding + _WORKING_BYTES
     memory = _BASE_BYTES + moments + max(gathering, leaving_out)
     file = 6 * packed + len(backbone.onnx)
-    return FitPlan(images, pyramid.dims, pyramid.finest, memory + len(backbone.onnx) * 4, file)
+    dims_of_all = tuple(dims for pyramid in pyramids for dims in pyramid.dims)
+    return FitPlan(images, dims_of_all, pyramids[-1].finest, memory + len(backbone.onnx) * 4, file)
 
 
 def check_network_memory(size: tuple[int, int], available: int | None = None) -> None:

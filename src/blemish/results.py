@@ -274,7 +274,7 @@ def level_scales(model: Model) -> dict[str, ColourScale]:
     Of the squared distance of normal parts each level takes about its share of the dimensions.
     Chebyshev bounds lie between 0 and 1 at every level and need no share.
     """
-    scale, dims = colour_scale(model), model.moments.pyramid.dims
+    scale, dims = colour_scale(model), model.pyramid.dims
     shared = model.settings.score in WITH_DISTANCE
     whole = 2.0 if model.settings.score == "hybrid" else 1.0  # it halves the distance
     return {

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from blemish.embedding import REDUCTIONS
 from blemish.errors import InputError
 from blemish.gaussian import SHRINKAGES
 from blemish.maps import MapSettings
+from blemish.presets import PRESETS, preset_layers, preset_values
 from blemish.scorer import ScoreSettings
 
-PRESETS = ("full", "paper")
 _CHOICES = {"preset": PRESETS, "reduction": REDUCTIONS, "shrinkage": SHRINKAGES}
-_TUPLES = ("layers", "size", "roi", "value_range", "dims")
+_TUPLES = (
+    "layers",
+    "size",
+    "roi",
+    "value_range",
+    "dims",
+    "averaging",
+    "map_weights",
+    "image_weights",
+)
 
 
 def _is_whole(value: object) -> bool:
@@ -49,6 +58,12 @@ def _is_region(value: Any) -> bool:
     )
 
 
+def _are_weights(value: Any) -> bool:
+    return _are(value, lambda v: _is_number(v) and v >= 0) and (value is None or any(value))
+
+
+_WEIGHTS = "numbers of at least 0, one per layer and not only 0"
+
 # What each setting must be, and how to see that it is; choices and scores are checked apart.
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "backbone": ("a name or path", lambda v: isinstance(v, str) and v != ""),
@@ -63,7 +78,13 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "layer_sums": ("True or False", lambda v: isinstance(v, bool)),
     "seed": ("a whole number of at least 0", lambda v: _is_whole(v) and v >= 0),
     "epsilon": ("a number from 0 to 1e6", lambda v: _is_number(v) and 0 <= v <= 1e6),
+    "relative_epsilon": ("a number from 0 to 1e6", lambda v: _is_number(v) and 0 <= v <= 1e6),
     "shared": ("True or False", lambda v: isinstance(v, bool)),
+    "averaging": ("1, 3 or 4 per layer", lambda v: _are(v, lambda w: w in (1, 3, 4))),
+    "separate": ("True or False", lambda v: isinstance(v, bool)),
+    "standardise": ("True or False", lambda v: isinstance(v, bool)),
+    "map_weights": (_WEIGHTS, _are_weights),
+    "image_weights": (_WEIGHTS, _are_weights),
     "chebyshev_scale": ("a number", _is_number),
     "sigma": ("a number", _is_number),
     "top_k": ("a whole number of at least 1", lambda v: _is_whole(v) and v >= 1),
@@ -80,7 +101,13 @@ _HINTS = {
     "layer_sums": "The default is False.",
     "seed": "Use 0, 1, 2 ...",
     "epsilon": "The paper's is 0.01.",
+    "relative_epsilon": "The preset accurate has 0.1.",
     "shared": "The default is False.",
+    "averaging": "Give, for example, 4,4,3.",
+    "separate": "The default is that of the preset.",
+    "standardise": "The default is that of the preset.",
+    "map_weights": "Give, for example, 1,1,0.",
+    "image_weights": "Give, for example, 0.5,1,1.",
     "chebyshev_scale": "The default is 1.",
     "sigma": "The paper's is 4.",
     "top_k": "The paper's is 1.",
@@ -99,10 +126,12 @@ class FitSettings:
         Name, or path of an ONNX feature extractor.
     layers : tuple of int from 1 to 4, optional
         Default: those of the backbone (1, 2, 3).
-    preset : {"full", "paper"}, default "full"
-        Full: the whole image, resized. Paper: resize to 256, centre crop of 224.
+    preset : {"full", "paper", "accurate", "tiny"}, default "full"
+        Full: PaDiM on the whole image, resized. Paper: as published, resize to 256 and centre crop
+        of 224. Accurate and tiny: the whole image, each layer judged by itself. A preset decides
+        what is left out below; see `presets`.
     size : (H, W), pixels, optional
-        Input of the network, for preset "full". Default: the shape of the first image at an
+        Input of the network, but for preset "paper". Default: the shape of the first image at an
         area of about 256 x 256.
     roi : (x, y, width, height), pixels of the source image, optional
         Region of interest, cut out first.
@@ -112,10 +141,18 @@ class FitSettings:
         Of the resize, always with antialiasing.
     reduction, dims, layer_sums, seed
         See `choose_embedding`. Default dims: the backbone's.
-    epsilon, shrinkage
-        See `regularisation_of`.
+    epsilon, relative_epsilon, shrinkage
+        See `regularisation_of`. Default: the preset's; 0.01 and 0 for "full" and "paper".
     shared : bool, default False
         One Gaussian for all positions, for textures.
+    averaging : tuple of {1, 3, 4}, one per layer, optional
+        Window over which features are averaged with their neighbours; see `Embedding`.
+    separate : bool, optional
+        One Gaussian per layer in place of one over all; their scores are put together.
+    standardise : bool, optional
+        Make the scores of all positions alike by what is usual at each; see `standardisation`.
+    map_weights, image_weights : tuple of float, one per layer, optional
+        For `separate`: how much each layer's score counts in the map, and in the image score.
     score, chebyshev_scale
         See `ScoreSettings`.
     upsampling, blur, sigma
@@ -139,9 +176,15 @@ class FitSettings:
     dims: int | tuple[int, ...] | None = None
     layer_sums: bool = False
     seed: int = 0
-    epsilon: float = 0.01
+    averaging: tuple[int, ...] | None = None
+    epsilon: float = None  # type: ignore[assignment] # the preset's, as those below
+    relative_epsilon: float = None  # type: ignore[assignment]
     shrinkage: str = "none"
     shared: bool = False
+    separate: bool = None  # type: ignore[assignment]
+    standardise: bool = None  # type: ignore[assignment]
+    map_weights: tuple[float, ...] | None = None
+    image_weights: tuple[float, ...] | None = None
     score: str = "gaussian"
     chebyshev_scale: float = 1.0
     upsampling: str = "bilinear"
@@ -152,9 +195,7 @@ class FitSettings:
     pixel_false_alarm_rate: float = 0.001
 
     def __post_init__(self) -> None:
-        for name in _TUPLES:
-            if isinstance(value := getattr(self, name), list):
-                object.__setattr__(self, name, tuple(value))
+        self._complete()
         for name, (wanted, is_right) in _CHECKS.items():
             if not is_right(value := getattr(self, name)):
                 raise InputError(f"{name} must be {wanted}, but is {value!r}. {_HINTS[name]}")
@@ -169,7 +210,54 @@ class FitSettings:
                 f"Preset 'paper' is 224x224 by definition, but size is "
                 f"{self.size[0]}x{self.size[1]}. Use preset 'full' with a size."
             )
+        if not self.separate and (self.map_weights or self.image_weights):
+            raise InputError(
+                "map_weights and image_weights need separate=True: one Gaussian over all layers "
+                "has one score. Leave them out, or judge the layers separately."
+            )
         self.score_settings, self.map_settings  # noqa: B018 - they check themselves
+
+    def _complete(self) -> None:
+        """Lists to tuples; what is left out to what the preset has."""
+        for name in _TUPLES:
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        for name, value in preset_values(self.preset, builtin=self.is_builtin).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether the backbone is the embedded one."""
+        return self.backbone == "builtin"
+
+    def for_layers(self, channels: Sequence[int], strides: Sequence[int]) -> FitSettings:
+        """Settings with all that the preset decides for a backbone with these layers.
+
+        Parameters
+        ----------
+        channels, strides : sequence of int
+            Of every layer, fine to coarse.
+
+        Raises
+        ------
+        InputError
+            A setting has not one value per layer.
+        """
+        decided = preset_layers(self.preset, channels, strides, builtin=self.is_builtin)
+        if self.separate:
+            ones = (1.0,) * len(channels)
+            decided = {"map_weights": ones, "image_weights": ones, **decided}
+        missing = {name: v for name, v in decided.items() if getattr(self, name) is None}
+        settings = replace(self, **missing)  # type: ignore[arg-type]
+        for name in ("averaging", "map_weights", "image_weights"):
+            value = getattr(settings, name)
+            if value is not None and len(value) != len(channels):
+                raise InputError(
+                    f"{name} must give one value for each of the {len(channels)} layers, but is "
+                    f"{', '.join(map(str, value))}. Give them fine to coarse."
+                )
+        return settings
 
     @property
     def score_settings(self) -> ScoreSettings:

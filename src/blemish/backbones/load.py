@@ -9,6 +9,7 @@ from blemish.backbones.backbone import Backbone
 from blemish.backbones.onnx_file import NOT_STATED, read_onnx_backbone
 from blemish.backbones.resnet import IMAGENET_MEAN, IMAGENET_STD, RESNETS, build_resnet
 from blemish.backbones.state_dict import read_metadata, read_state_dict
+from blemish.backbones.timm import convert_timm, is_timm_name
 from blemish.backbones.weights import ALIASES, PINNED, PinnedWeights, fetch_weights, sha256_of
 from blemish.errors import BackboneError
 
@@ -37,9 +38,11 @@ def load_backbone(
     name : str
         "builtin" (embedded, needs no weights); "resnet18", "resnet34", "resnet50" or
         "wide_resnet50_2", with or without the tag ".tv_in1k" (downloaded once and cached);
-        or the path of an ONNX file with metadata (see `blemish.backbones.onnx_file`).
+        the path of an ONNX file with metadata (see `blemish.backbones.onnx_file`); or, with the
+        extra `blemish[torch]`, a network of timm, "timm:" in front or not (see `convert_timm`).
     weights : Path, optional
-        State dict for a ResNet, .safetensors or .pth, in place of the download.
+        State dict for a ResNet or a network of timm, .safetensors or .pth, in place of the
+        download.
     layers : sequence of int, optional
         Which layers to put out, counted from 1 (fine) on. Default 1, 2, 3; all layers of an
         ONNX file.
@@ -48,6 +51,8 @@ def load_backbone(
     ------
     BackboneError
         The name is unknown, or the weights cannot be had or used.
+    InputError
+        The name starts with "timm:", but timm is not installed.
     """
     if Path(name).suffix in WEIGHT_SUFFIXES:
         raise BackboneError(
@@ -58,7 +63,7 @@ def load_backbone(
     is_resnet = architecture in RESNETS and not name.endswith(".onnx")
     if is_resnet and weights is not None:
         return _resnet_from_file(name, weights, layers)
-    if weights is not None:
+    if weights is not None and not is_timm_name(name):
         raise BackboneError(
             f"Weights can be given for {', '.join(RESNETS)}, but the backbone is {name}. "
             "Leave them out, or name the network they belong to."
@@ -72,6 +77,8 @@ def load_backbone(
         return _resnet_from_pinned(pinned, layers)
     if name.endswith(".onnx") or Path(name).is_file():
         return read_onnx_backbone(Path(name), layers=layers)
+    if is_timm_name(name):
+        return convert_timm(name, weights=weights, layers=layers)
     raise BackboneError(
         f"The backbone must be one of {', '.join(backbone_names())} or an ONNX file, but is "
         f"{name}. Names without a tag mean the one listed."

@@ -1,4 +1,4 @@
-"""`blemish backbone`: which networks there are, and their weights."""
+"""`blemish backbone`: which networks there are, their weights, and networks as files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from blemish.cli.options import Numbers, Words
+
 if TYPE_CHECKING:
     from blemish.backbones.describe import BackboneInfo
 
-# The library is imported inside the commands, so that `--help` stays quick.
+# Backbones are imported inside the commands, so that `--help` stays quick.
 
 
 @click.group(name="backbone")
 def backbone() -> None:
-    """See and download the networks that turn images into features."""
+    """See, download and convert the networks that turn images into features."""
 
 
 @backbone.command(name="list")
@@ -88,6 +90,71 @@ def pull(name: str) -> None:
 
     pinned = pinned_weights(name)
     click.echo(f"{pinned.name}: {fetch_weights(pinned)}")
+
+
+@backbone.command()
+@click.argument("name")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="ONNX file to write; `--backbone` takes it.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Weights, .safetensors or .pth, in place of the published ones.",
+)
+@click.option(
+    "--layers",
+    type=Numbers(","),
+    help="Layers to put out, such as 1,2,3 (the default): strides 4, 8, 16 and 32 are 1 to 4.",
+)
+@click.option(
+    "--modules",
+    type=Words(),
+    help="Parts of a timm network whose outputs to take instead, such as blocks.1,blocks.3.",
+)
+@click.option(
+    "--random-weights",
+    is_flag=True,
+    help="Take a timm network as it is before training, to measure what it costs.",
+)
+def convert(
+    name: str,
+    out: Path,
+    weights: Path | None,
+    layers: tuple[int, ...] | None,
+    modules: tuple[str, ...] | None,
+    random_weights: bool,
+) -> None:
+    """Write the network NAME to one ONNX file that needs no PyTorch.
+
+    NAME is any known name or, with the extra blemish[torch], any network of timm.
+
+    \b
+    Examples:
+        blemish backbone convert timm:convnext_tiny --out convnext.onnx
+        blemish backbone convert timm:efficientnet_b5 --out b5.onnx \\
+            --modules blocks.1,blocks.3,blocks.4
+    """  # noqa: D301 - the backspace is for click
+    from blemish.backbones.load import load_backbone  # noqa: PLC0415
+    from blemish.backbones.onnx_file import write_onnx_backbone  # noqa: PLC0415
+    from blemish.backbones.timm import convert_timm  # noqa: PLC0415
+
+    if modules and layers:
+        raise click.UsageError("Give --layers or --modules, not both.")
+    if modules or random_weights:
+        found = convert_timm(
+            name, weights=weights, layers=layers, modules=modules, random_weights=random_weights
+        )
+    else:
+        found = load_backbone(name, weights=weights, layers=layers)
+    write_onnx_backbone(found, out)
+    described = ", ".join(
+        f"{layer.name} ({layer.channels} channels, stride {layer.stride})" for layer in found.layers
+    )
+    click.echo(f"Wrote {found.name} to {out}: {described}")
 
 
 def _where(info: BackboneInfo) -> str:

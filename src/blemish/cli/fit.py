@@ -18,8 +18,9 @@ from blemish.gaussian import SHRINKAGES
 from blemish.images import read_mask
 from blemish.maps import BLURS, UPSAMPLINGS
 from blemish.plan import FitPlan
+from blemish.presets import PRESETS
 from blemish.scoring import SCORES
-from blemish.settings import PRESETS, FitSettings
+from blemish.settings import FitSettings
 from blemish.writing import check_writable
 
 _DEFAULTS = FitSettings()
@@ -42,10 +43,22 @@ def _flag(name: str, text: str) -> Any:
     return click.option(f"--{name.replace('_', '-')}", is_flag=True, default=False, help=text)
 
 
+def _decided(name: str, kind: Any, text: str) -> Any:
+    """Option of a setting that the preset decides if it is left out."""
+    text = f"{text} Default: the preset's."
+    return click.option(f"--{name.replace('_', '-')}", type=kind, default=None, help=text)
+
+
+def _tristate(yes: str, no: str, text: str) -> Any:
+    """Pair of flags for a setting that the preset decides if both are left out."""
+    text = f"{text} Default: the preset's."
+    return click.option(f"--{yes}/--{no}", yes, default=None, help=text)
+
+
 _SETTINGS = [
     _option("backbone", str, "builtin, a ResNet, or an ONNX feature extractor."),
     _option("layers", Numbers(","), "Layers from 1 to 4, such as 1,2,3. Default: those three."),
-    _option("preset", click.Choice(PRESETS), "full: whole image. paper: 256, centre crop 224."),
+    _option("preset", click.Choice(PRESETS), "What the settings left out are; see the guide."),
     _option("size", Numbers("x", 2), "HEIGHTxWIDTH of the network's input. Default: about 256."),
     _option("roi", Numbers(",", 4), "Region of interest: x,y,width,height in image pixels."),
     _option("value_range", Numbers(",", 2, float), "LOW,HIGH: black and white of deep images."),
@@ -54,9 +67,15 @@ _SETTINGS = [
     _option("dims", Numbers(","), "Dimensions kept in all, or per layer as 16,64,256."),
     _flag("layer_sums", "Add to each layer the finer one."),
     _option("seed", click.IntRange(0), "Of the random choice."),
-    _option("epsilon", click.FloatRange(0), "Added to the diagonal of the covariance."),
+    _decided("averaging", Numbers(","), "Window per layer, 1, 3 or 4, to average features over."),
+    _decided("epsilon", click.FloatRange(0), "Added to the diagonal of the covariance."),
+    _decided("relative_epsilon", click.FloatRange(0), "The same, times the mean variance."),
     _option("shrinkage", click.Choice(SHRINKAGES), "Of the covariance, for few images."),
     _flag("shared", "One Gaussian for all positions, for textures."),
+    _tristate("separate", "joint", "One Gaussian per layer, or one over all."),
+    _tristate("standardise", "as-is", "Make the scores of all positions alike."),
+    _decided("map_weights", Numbers(",", kind=float), "Separate layers' weights in the map."),
+    _decided("image_weights", Numbers(",", kind=float), "Their weights in the image score."),
     _option("score", click.Choice(SCORES), "What is measured at every position."),
     _option("chebyshev_scale", click.FloatRange(0, 1, min_open=True), "Of the Chebyshev bound."),
     _option("upsampling", click.Choice(UPSAMPLINGS), "From positions to pixels."),

@@ -20,6 +20,7 @@ _COMMANDS = {
     "inspect": "Judge images by a model.",
     "evaluate": "Measure a model on labelled images.",
     "benchmark": "Fit and measure many categories, scores and seeds.",
+    "export": "Write a model for another program: ONNX or OpenVINO.",
     "info": "Say what a model is.",
     "backbone": "List, show and download feature extractors.",
 }

@@ -19,6 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 MOST_STREAMS = 16
+BATCH, GPU_BATCH, FROM_IMAGES = 4, 16, 64
 
 
 class Numbers(click.ParamType[Any]):
@@ -166,7 +167,10 @@ def engine_options(command: F) -> F:
 def engine_for(
     images: int, *, engine: str, device: str, precision: str, threads: int | None
 ) -> EngineSettings:
-    """Engine that goes through so many images fastest: one stream per CPU, but few of them."""
+    """Engine that goes through so many images fastest: a stream per CPU, batches if there are many.
+
+    A batch has its own compiled graph, which pays from some images on.
+    """
     used = threads or cores()
     return EngineSettings(
         engine=engine,
@@ -174,6 +178,7 @@ def engine_for(
         precision=precision,
         threads=threads,
         streams=max(1, min(used, images, MOST_STREAMS)),
+        batch=GPU_BATCH if engine == "torch" else BATCH if images >= FROM_IMAGES else 1,
     )
 
 

@@ -28,8 +28,10 @@ class EngineSettings:
     threads : int >= 1 or None, default None
         CPU threads; None: one per core.
     streams : int >= 1, default 1
-        Images worked on at the same time: 1 for the shortest time per image, one per core for
-        the most images per second.
+        Images, or batches, worked on at the same time: 1 for the shortest time per image, one per
+        core for the most images per second.
+    batch : int >= 1, default 1
+        Images that are run together where many are at hand; never waits for more to come.
     """
 
     engine: str = "openvino"
@@ -37,6 +39,7 @@ class EngineSettings:
     precision: str = "auto"
     threads: int | None = None
     streams: int = 1
+    batch: int = 1
 
     def __post_init__(self) -> None:
         choices = {"engine": ENGINES, "device": DEVICES, "precision": PRECISIONS}
@@ -46,7 +49,7 @@ class EngineSettings:
                     f"{name} must be one of {', '.join(allowed)}, but is "
                     f"{getattr(self, name)!r}. Choose one."
                 )
-        for name in ("threads", "streams"):
+        for name in ("threads", "streams", "batch"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} must be at least 1, but is {value!r}. Try 1.")

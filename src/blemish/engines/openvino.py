@@ -30,10 +30,8 @@ def has_bf16() -> bool:
 class GraphRunner:
     """Images in, the outputs of a graph out.
 
-    Compiled once for one image of one size; the number of images may differ from call to call.
-    They are run one after the other: on a CPU this is as fast as running them together (see
-    `benchmarks/`), and needs the memory of one. As many calls as there are `streams` run at the
-    same time, further ones wait.
+    Compiled once for images of one size, `batch` at a time; the number of images may differ from
+    call to call. As many calls as there are `streams` run at the same time, further ones wait.
 
     Parameters
     ----------
@@ -53,6 +51,10 @@ class GraphRunner:
     streams : int >= 1, default 1
         Images worked on at the same time. 1 gives the shortest time for one image, one per core
         the most images per second.
+    batch : int >= 1, default 1
+        Images that are run together. What is left over of a call is filled up with black ones. A
+        network alone gains nothing by it on a CPU; a whole model does, for it reads its Gaussians
+        once per batch (see `benchmarks/results.md`).
     cached_as : str, optional
         Key of the compiled graph in the cache, from `cache_key`. If it is found there, `onnx` is
         not looked at.
@@ -75,17 +77,18 @@ class GraphRunner:
         precision: str = "f32",
         threads: int | None = None,
         streams: int = 1,
+        batch: int = 1,
         cached_as: str | None = None,
     ) -> None:
         _check_settings(size, precision, threads, streams)
-        self.size = size
+        self.size, self.batch = size, batch
         self.outputs = tuple(outputs)
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         try:
             config = _config(precision, threads, streams)
             compiled = _from_cache(cached_as, config)
             if compiled is None:
-                compiled = _compile(onnx, size, config, cached_as)
+                compiled = _compile(onnx, (batch, 3, *size), config, cached_as)
             for _ in range(streams):
                 self._free.put(compiled.create_infer_request())
             self._shapes = [tuple(compiled.output(output).shape) for output in self.outputs]
@@ -127,11 +130,14 @@ class GraphRunner:
             return found
         request = self._free.get()
         try:
-            for index in range(len(images)):
-                image = np.ascontiguousarray(images[index : index + 1], dtype=np.float32)
-                request.infer({INPUT_NAME: image}, share_inputs=True)
+            for start in range(0, len(images), self.batch):
+                taken = np.ascontiguousarray(images[start : start + self.batch], np.float32)
+                count = len(taken)
+                if count < self.batch:
+                    taken = np.pad(taken, ((0, self.batch - count), (0, 0), (0, 0), (0, 0)))
+                request.infer({INPUT_NAME: taken}, share_inputs=True)
                 for output, out in zip(self.outputs, found, strict=True):
-                    out[index] = request.get_tensor(output).data[0]
+                    out[start : start + count] = request.get_tensor(output).data[:count]
         finally:
             self._free.put(request)
         return found
@@ -188,15 +194,15 @@ def _config(precision: str, threads: int | None, streams: int) -> dict[str, obje
 
 def _compile(
     onnx: bytes | Callable[[], bytes],
-    size: tuple[int, int],
+    shape: tuple[int, ...],
     config: dict[str, object],
     cached_as: str | None,
 ) -> Any:
-    """Compile a graph for one image of this size, and keep it if it has a key."""
+    """Compile a graph for images of this shape, and keep it if it has a key."""
     openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(model=onnx if isinstance(onnx, bytes) else onnx())
-    model.reshape({INPUT_NAME: openvino.PartialShape([1, 3, *size])})
+    model.reshape({INPUT_NAME: openvino.PartialShape(list(shape))})
     compiled = core.compile_model(model, "CPU", config)
     if cached_as is not None:
         write_compiled(_versioned(cached_as), compiled.export_model().getvalue())

@@ -1,0 +1,196 @@
+"""Loads an export and scores with it, by the runtime it was made for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blemish.arrays import Float32Array
+from blemish.errors import ModelFileError, ShapeError
+from blemish.export.description import VERSION
+from blemish.export.folder import DESCRIPTION_FILE, FORMAT
+from blemish.export.onnx import MODEL_FILE
+from blemish.export.openvino import XML_FILE
+from blemish.export.runtimes import Runtime, open_onnx, open_openvino
+from blemish.graph import MAP, SCORE
+from blemish.loading import ImageLike, load_input
+from blemish.model import Score
+from blemish.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A model as it was exported. Made by `load_export`.
+
+    Attributes
+    ----------
+    about : dict
+        What `model.json` says.
+    preprocessing : Preprocessing
+    threshold, pixel_threshold : float
+        Those of the model, at the false-alarm rates of its fit.
+    runtime : str
+        Program that runs it, with its version.
+    """
+
+    about: Mapping[str, Any] = field(repr=False)
+    preprocessing: Preprocessing
+    threshold: float
+    pixel_threshold: float
+    _runtime: Runtime = field(repr=False)
+
+    @property
+    def runtime(self) -> str:
+        """Program that runs it, with its version."""
+        return self._runtime.name
+
+    def score(self, image: ImageLike) -> Score:
+        """Score one image as `Model.score` does; compare with `threshold`.
+
+        Raises
+        ------
+        ImageError, InputError
+            As `Model.score`.
+        """
+        value_range = self.about["preprocessing"]["value_range"]
+        loaded = load_input(
+            image,
+            self.preprocessing,
+            value_range=None if value_range is None else tuple(value_range),
+        )
+        return self.score_inputs(loaded[None])[0]
+
+    def score_inputs(self, inputs: Float32Array) -> list[Score]:
+        """Score a batch of preprocessed images.
+
+        Parameters
+        ----------
+        inputs : float32 (N, 3, H, W)
+
+        Raises
+        ------
+        ShapeError
+            The inputs are not (N, 3, H, W) with the H and W of the export.
+        """
+        height, width = self.preprocessing.size
+        if inputs.ndim != 4 or inputs.shape[1:] != (3, height, width):
+            raise ShapeError.of(
+                "inputs",
+                f"(N, 3, {height}, {width})",
+                inputs.shape,
+                "Were they preprocessed for this export?",
+            )
+        if not len(inputs):
+            return []
+        found = self._runtime.run(np.ascontiguousarray(inputs, dtype=np.float32))
+        levels = {
+            about["layer"]: found[name].reshape(-1, *about["grid"])
+            for name, about in self.about["outputs"].items()
+            if name not in (MAP, SCORE)
+        }
+        return [
+            Score(
+                float(found[SCORE][k]),
+                found[MAP][k, 0],
+                {layer: level[k] for layer, level in levels.items()},
+            )
+            for k in range(len(inputs))
+        ]
+
+
+def load_export(folder: Path | str) -> Export:
+    """Load what `blemish export` wrote, for its own runtime.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Export
+
+    Raises
+    ------
+    ModelFileError
+        The folder is no export, was written by a newer version, is damaged, or its graph lacks
+        an output.
+    """
+    folder = Path(folder)
+    about = _read_description(folder)
+    _check_files(folder, about["files"])
+    try:
+        how = about["preprocessing"]
+        preprocessing = Preprocessing(
+            resize=_tuple(how["resize"]),
+            crop=_tuple(how["crop"]),
+            roi=_tuple(how["roi"]),
+            interpolation=how["interpolation"],
+        )
+        names: Sequence[str] = [*about["outputs"]]
+        threshold, pixel = float(about["threshold"]), float(about["pixel_threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder) from error
+    if MODEL_FILE in about["files"]:
+        runtime = open_onnx(folder / MODEL_FILE, names)
+    else:
+        runtime = open_openvino(folder / XML_FILE, names)
+    return Export(about, preprocessing, threshold, pixel, runtime)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION_FILE
+    if not path.is_file():
+        raise ModelFileError(
+            f"{folder} must be the folder of an export, but has no {DESCRIPTION_FILE}. "
+            "Make one: blemish export."
+        )
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise _damaged(folder) from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path} must describe an export of blemish, but is something else. "
+            "Name a folder written by blemish export."
+        )
+    version, writer = found.get("version"), str(found.get("written_by"))
+    if not isinstance(version, int) or not isinstance(found.get("files"), dict):
+        raise _damaged(folder)
+    if version > VERSION:
+        raise ModelFileError(
+            f"{path} must have format version {VERSION} or older, but has {version}: it was "
+            f"written by blemish {writer[:20]!r}. Install that version or a newer one."
+        )
+    return found
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ModelFileError(
+                f"{folder} must hold {name}, but does not. Copy the whole folder, or export the "
+                "model again."
+            )
+        if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+            raise ModelFileError(
+                f"{path} must be as it was written, but its checksum differs: it is damaged or "
+                "was changed. Copy it again, or export the model again."
+            )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _damaged(folder: Path) -> ModelFileError:
+    return ModelFileError(
+        f"{folder / DESCRIPTION_FILE} must describe an export, but is damaged. "
+        "Copy it again, or export the model again."
+    )
