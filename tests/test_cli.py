@@ -26,7 +26,18 @@ from blemish.settings import FitSettings
 
 SMALL = ["--size", "64x64", "--dims", "10"]
 # Keys of a fit that say where things are, and are not settings.
-NOT_SETTINGS = {"images", "out", "weights", "ignore_mask", "layout", "category", "quiet"}
+NOT_SETTINGS = {
+    "images",
+    "out",
+    "weights",
+    "ignore_mask",
+    "layout",
+    "category",
+    "quiet",
+    "engine",
+    "device",
+    "threads",
+}
 
 
 def run(*arguments, status=0):

@@ -22,7 +22,7 @@ LAYERS = [
     {"backbones", "embedding", "panels", "generated", "images", "pixel_rates", "report"},
     {"whole_scatter"},
     {"datasets", "engines", "loading", "moments", "pixel_curves"},
-    {"whitening"},
+    {"training_features", "whitening"},
     {"gaussian", "pixel_metrics", "pooling", "training_images"},
     {"plan", "scoring"},
     {"scorer", "standardisation"},

@@ -9,7 +9,7 @@ images -> preprocessing -> backbone -> embedding      what a position looks like
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +24,14 @@ from blemish.embedding import (
     layer_covariances,
     sum_layers,
 )
-from blemish.engines.openvino import FeatureExtractor
+from blemish.engines.engine import EngineSettings
 from blemish.errors import InputError, UnreachableThresholdWarning
 from blemish.fitted import Fitted, Part
 from blemish.gaussian import regularisation_of
+from blemish.inference import feature_extractor
 from blemish.input_size import check_size, full_size_for, position_mask
 from blemish.judge import position_weights
-from blemish.loading import ImageLike, load_batches
+from blemish.loading import ImageLike
 from blemish.model import Model, Progress, never_reached
 from blemish.moments import Moments
 from blemish.normal import learn_normal
@@ -39,13 +40,12 @@ from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
 from blemish.scorer import LeftOutScorer
 from blemish.settings import FitSettings
-from blemish.spool import EmbeddingSpool
+from blemish.training_features import TrainingFeatures
 from blemish.training_images import source_sizes, training_images, warn_of_other_shapes
 
 DEFAULT_DIMS = 100
-_BATCH = 16
 _PROBED = 4
-_TRIED = 8
+_TRIED = 8  # images, for what bf16 does
 
 
 def fit(
@@ -55,6 +55,7 @@ def fit(
     backbone: Backbone | None = None,
     weights: Path | str | None = None,
     ignore_mask: BoolArray | None = None,
+    engine: EngineSettings | None = None,
     progress: Progress | None = None,
     on_plan: Callable[[FitPlan], None] | None = None,
 ) -> Model:
@@ -72,6 +73,9 @@ def fit(
         State dict of the backbone that the settings name.
     ignore_mask : bool (H, W), optional
         In the frame of the source images: True where positions neither score nor calibrate.
+    engine : EngineSettings, optional
+        What runs the network, here and in the model that is returned. Precision "auto" means f32
+        here: what is learned should not depend on the machine.
     progress : function, optional
     on_plan : function, optional
         Called with what the fit will take, before the images are gone through.
@@ -119,7 +123,15 @@ def fit(
     warn_of_other_shapes(sizes)
     check_network_memory(preprocessing.size)
     ignored = None if ignore_mask is None else _ignored(ignore_mask, preprocessing, sizes[0])
-    source = _Features(found, backbone, preprocessing, settings, progress or _silent)
+    engine = engine or EngineSettings()
+    source = TrainingFeatures(
+        found,
+        feature_extractor(backbone, preprocessing.size, engine),
+        backbone,
+        preprocessing,
+        value_range=settings.value_range,
+        progress=progress or _silent,
+    )
     with closing(source):
         embedding = _embedding(source, settings, backbone, ignored)
         plan = plan_fit(
@@ -132,13 +144,15 @@ def fit(
         if on_plan is not None:
             on_plan(plan)
         plan.check()
-        model = _with_drift(Model(_learn(source, embedding, backbone, settings, ignored)), source)
+        fitted = _learn(source, embedding, backbone, settings, ignored)
+        drift = Model(fitted).bf16_drift(source.some_inputs(_TRIED))
+        model = Model(replace(fitted, bf16_drift=drift), engine)
     _warn_if_never_reached(model)
     return model
 
 
 def _learn(
-    source: _Features,
+    source: TrainingFeatures,
     embedding: Embedding,
     backbone: Backbone,
     settings: FitSettings,
@@ -210,81 +224,8 @@ def _kept_weights(settings: FitSettings, embedding: Embedding) -> PartWeights | 
     return weights
 
 
-def _with_drift(model: Model, source: _Features) -> Model:
-    """Find out whether bf16 does harm, so that it can be chosen where it is faster."""
-    drift = model.bf16_drift(source.some_inputs(_TRIED))
-    return Model(replace(model.fitted, bf16_drift=drift))
-
-
-class _Features:
-    """Feature maps of the training images, streamed for every pass.
-
-    Embeddings of the first whole pass are spooled, so that the network runs once per image.
-    """
-
-    def __init__(
-        self,
-        images: Sequence[ImageLike],
-        backbone: Backbone,
-        preprocessing: Preprocessing,
-        settings: FitSettings,
-        progress: Progress,
-    ) -> None:
-        self._images, self.preprocessing, self._settings = images, preprocessing, settings
-        self._progress = progress
-        self._extractor = FeatureExtractor(backbone, preprocessing.size)
-        self._spool = EmbeddingSpool(len(images))
-        height, width = preprocessing.size
-        self.grids = [(height // la.stride, width // la.stride) for la in backbone.layers]
-
-    def close(self) -> None:
-        """Remove what was spooled."""
-        self._spool.close()
-
-    def probe(self) -> list[Float32Array]:
-        """Feature maps of a few images from all over the list."""
-        return self._extractor(self.some_inputs(_PROBED))
-
-    def some_inputs(self, count: int) -> Float32Array:
-        """Inputs (N, 3, H, W) of a few images from all over the list."""
-        step = max(1, len(self._images) // count)
-        few = self._images[::step][:count]
-        batches = load_batches(
-            few, self.preprocessing, batch=count, value_range=self._settings.value_range
-        )
-        return next(batches)
-
-    def maps(self, stage: str) -> Iterator[list[Float32Array]]:
-        """Feature maps per batch: list of float32 (N, C, h, w), fine to coarse."""
-        done, total = 0, len(self._images)
-        self._progress(stage, done, total)
-        value_range = self._settings.value_range
-        for inputs in load_batches(
-            self._images, self.preprocessing, batch=_BATCH, value_range=value_range
-        ):
-            yield self._extractor(inputs)
-            done += len(inputs)
-            self._progress(stage, done, total)
-
-    def levels(self, embedding: Embedding, stage: str) -> Iterator[list[Float32Array]]:
-        """Embeddings per batch: list of float32 (N, P, d), coarse to fine."""
-        if self._spool.complete:
-            done, total = 0, len(self._images)
-            for levels in self._spool:
-                self._progress(stage, done, total)
-                yield levels
-                done += len(levels[0])
-            self._progress(stage, total, total)
-            return
-        for maps in self.maps(stage):
-            levels = embedding(maps)
-            self._spool.append(levels)
-            yield levels
-        self._spool.close_pass()
-
-
 def _gather(
-    source: _Features,
+    source: TrainingFeatures,
     embedding: Embedding,
     pyramids: Sequence[Pyramid],
     settings: FitSettings,
@@ -335,7 +276,7 @@ def _preprocessing(
 
 
 def _embedding(
-    source: _Features, settings: FitSettings, backbone: Backbone, ignored: BoolArray | None
+    source: TrainingFeatures, settings: FitSettings, backbone: Backbone, ignored: BoolArray | None
 ) -> Embedding:
     channels = [layer.channels for layer in backbone.layers]
     dims = settings.dims
@@ -355,7 +296,7 @@ def _embedding(
             else [position_mask(ignored, grid) for grid in source.grids],
         )
     elif settings.reduction in ("random", "stratified"):
-        constant = constant_channels(reduced(source.probe()))
+        constant = constant_channels(reduced(source.probe(_PROBED)))
     return choose_embedding(
         channels,
         reduction=settings.reduction,

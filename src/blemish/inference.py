@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from blemish.arrays import Float32Array
+from blemish.backbones import Backbone
 from blemish.embedding import Embedding
 from blemish.engines.compiled_cache import cache_key
 from blemish.engines.engine import EngineSettings
@@ -140,18 +141,33 @@ def inference_of(
 def _with_torch(fitted: Fitted, engine: EngineSettings, judge: Judge) -> Inference:
     """Run a model with PyTorch; a score without a graph is computed behind its network."""
     precision = "f32" if engine.precision == "auto" else engine.precision
-    threads, device = engine.threads, engine.device
     if fitted.settings.score in FUSED_SCORES:
-        runner = TorchRunner(fitted, judge, precision=precision, threads=threads, device=device)
-        return runner.score_inputs
-    extractor = TorchFeatureExtractor(
-        fitted.backbone,
-        fitted.preprocessing.size,
-        precision=precision,
-        threads=threads,
-        device=device,
-    )
+        return TorchRunner(
+            fitted, judge, precision=precision, threads=engine.threads, device=engine.device
+        ).score_inputs
+    extractor = feature_extractor(fitted.backbone, fitted.preprocessing.size, engine)
     return PlainInference(extractor, fitted.embedding, judge)
+
+
+def feature_extractor(
+    backbone: Backbone, size: tuple[int, int], engine: EngineSettings
+) -> Callable[[Float32Array], list[Float32Array]]:
+    """What runs the network alone; in f32 unless the engine says otherwise.
+
+    Raises
+    ------
+    InputError
+        The CPU lacks the precision, or the engine its device or packages.
+    BackboneError
+        The backbone cannot be run at this size.
+    """
+    precision = "f32" if engine.precision == "auto" else engine.precision
+    if engine.engine == "torch":
+        return TorchFeatureExtractor(
+            backbone, size, precision=precision, threads=engine.threads, device=engine.device
+        )
+    _check_bf16(precision)
+    return FeatureExtractor(backbone, size, precision=precision, threads=engine.threads)
 
 
 def can_fuse(fitted: Fitted) -> bool:
@@ -171,12 +187,16 @@ def precision_of(fitted: Fitted, engine: EngineSettings) -> str:
     if engine.precision == "auto":
         harmless = fitted.bf16_drift is not None and fitted.bf16_drift <= MOST_DRIFT
         return "bf16" if harmless and has_bf16() else "f32"
-    if engine.precision == "bf16" and not has_bf16():
+    _check_bf16(engine.precision)
+    return engine.precision
+
+
+def _check_bf16(precision: str) -> None:
+    if precision == "bf16" and not has_bf16():
         raise InputError(
             "The precision bf16 needs a CPU that has it (AVX512-BF16 or AMX), but this one has "
             "not. Use auto or f32."
         )
-    return engine.precision
 
 
 def bf16_drift(fitted: Fitted, inputs: Float32Array, *, judge: Callable[[], Judge]) -> float | None:

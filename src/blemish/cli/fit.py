@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from blemish.cli.options import PATH, Numbers, data_options, quiet_option
+from blemish.cli.options import PATH, Numbers, data_options, device_options, quiet_option
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import read_dataset
 from blemish.descriptions import threshold_text
 from blemish.embedding import REDUCTIONS
+from blemish.engines.engine import EngineSettings
 from blemish.fitting import fit as fit_model
 from blemish.gaussian import SHRINKAGES
 from blemish.images import read_mask
@@ -117,6 +118,7 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
 @click.option("--ignore-mask", type=PATH, help="Image, not black where nothing is to be scored.")
 @data_options
 @setting_options
+@device_options
 @quiet_option
 def fit(
     *,
@@ -126,6 +128,9 @@ def fit(
     ignore_mask: Path | None,
     layout: str | None,
     category: str | None,
+    engine: str,
+    device: str,
+    threads: int | None,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -150,6 +155,7 @@ def fit(
             settings,
             weights=weights,
             ignore_mask=mask,
+            engine=EngineSettings(engine=engine, device=device, threads=threads),
             progress=progress,
             on_plan=lambda plan: _show_plan(plan, out, quiet=quiet),
         )

@@ -149,8 +149,19 @@ def rate_options(command: F) -> F:
 
 def engine_options(command: F) -> F:
     """How a model is run: engine, device, precision and threads."""
+    command = click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default=PRECISIONS[0],
+        show_default=True,
+        help="Of the arithmetic; auto: bf16 where it is faster and harmless.",
+    )(command)
+    return device_options(command)
+
+
+def device_options(command: F) -> F:
+    """What runs the network, where, and on how many threads."""
     for name, choices, text in (
-        ("precision", PRECISIONS, "Of the arithmetic; auto: bf16 where it is faster and harmless."),
         ("device", DEVICES, "Where the engine torch runs; auto: a GPU if there is one."),
         ("engine", ENGINES, "What runs the network; torch needs blemish[torch]."),
     ):
