@@ -16,7 +16,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import against_torch, fit_cost, roofline, sizes, stages, start_time, streams
+from benchmarks import (
+    against_torch,
+    fit_cost,
+    preset_times,
+    roofline,
+    sizes,
+    stages,
+    start_time,
+    streams,
+)
 from benchmarks.materials import BUILTIN, R18, Materials, gather
 from benchmarks.measure import machine, today, versions
 from benchmarks.tables import Table, replace_sections, section
@@ -28,6 +37,7 @@ Measure = Callable[[Materials, Callable[[str], None]], list[Table]]
 
 PARTS: dict[str, tuple[str, Measure]] = {
     "stages": (stages.TITLE, stages.tables),
+    "presets": (preset_times.TITLE, preset_times.tables),
     "streams": (streams.TITLE, streams.tables),
     "torch": (against_torch.TITLE, against_torch.tables),
     "fit_r18": (f"Fit of {R18}", partial(fit_cost.tables, R18)),

@@ -44,10 +44,10 @@ def plain(model, inputs):
     return PlainInference(extractor, model.embedding, model._judge)(inputs)
 
 
-def in_one_graph(model, inputs):
+def in_one_graph(model, inputs, batch=1):
     names = graph_outputs(model.pyramid.levels)
     return FusedInference(
-        lambda batch: GraphRunner(fused(model), names, model.size, name="tiny", batch=batch)
+        lambda size: GraphRunner(fused(model), names, model.size, name="tiny", batch=size), batch
     )(inputs)
 
 
@@ -77,12 +77,13 @@ def model_of(settings, score="gaussian"):
     return small_model(score=score, backbone=backbone, **settings)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("score", sorted(FUSED_SCORES))
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: " ".join(s) or "default")
-def test_graph_gives_what_the_plain_definitions_give(settings, score):
+def test_graph_gives_what_the_plain_definitions_give(settings, score, batch):
     model = model_of(settings, score)
     inputs = inputs_of(model)
-    found, expected = in_one_graph(model, inputs), plain(model, inputs)
+    found, expected = in_one_graph(model, inputs, batch), plain(model, inputs)
     scale = np.abs(expected.maps).max()
     np.testing.assert_allclose(found.maps, expected.maps, rtol=1e-5, atol=1e-5 * scale)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)

@@ -24,6 +24,7 @@ from blemish.judge import Judge
 from blemish.maps import MapOperator
 from blemish.pyramid import Pyramid
 from blemish.scorer import Scorer
+from blemish.standardisation import Standardisation
 
 FUSED_SCORES = frozenset(scoring.SCORES) - {"chebyshev-two-stage"}
 """Scores that a graph can compute; the two-stage score sorts channels and stays in NumPy."""
@@ -122,9 +123,9 @@ def _levels(graph: GraphNodes, backbone: Backbone, embedding: Embedding) -> list
         strict=True,
     ):
         if selection is not None and len(selection):
-            everything = len(selection) == channels  # in rising order, so as they come
-            index = graph.constant(selection)
-            own = name if everything else graph.add("Gather", name, index, axis=1)
+            own = name
+            if len(selection) < channels:  # else all, in their order
+                own = graph.add("Gather", name, graph.constant(selection), axis=1)
         elif projection is not None:
             kernel = np.ascontiguousarray(projection.T)[:, :, None, None]
             own = graph.add("Conv", name, graph.constant(kernel), kernel_shape=[1, 1])
@@ -320,9 +321,8 @@ def _judged(graph: GraphNodes, judge: Judge, levels: Sequence[str]) -> list[str]
         total, parts = _Scores(graph, judge.scorers[part]).of(own)
         standardise = combination.standardisations[part]
         if standardise is not None:
-            scaled = graph.add("Mul", total, graph.constant(standardise.gain))
-            shifted = graph.add("Add", scaled, graph.constant(standardise.offset))
-            total = graph.add("Relu", shifted)
+            grid = judge.scorers[part].pyramid.finest
+            total = _standardised(graph, total, standardise, grid)
         totals.append(total)
         contributions += parts
     weights = combination.weights
@@ -350,11 +350,27 @@ def _judged(graph: GraphNodes, judge: Judge, levels: Sequence[str]) -> list[str]
     return totals
 
 
+def _standardised(
+    graph: GraphNodes, total: str, standardise: Standardisation, grid: tuple[int, int]
+) -> str:
+    """Standardised scores (N, P).
+
+    Constants of positions meet the scores on the grid: OpenVINO (2026.4) takes those of a plain
+    (N, P) for constants of channels, fuses them into the sum before, and is wrong from the second
+    image of a batch on.
+    """
+    on_grid = graph.reshape(total, (-1, 1, *grid))
+    scaled = graph.add("Mul", on_grid, graph.constant(standardise.gain.reshape(grid)))
+    shifted = graph.add("Add", scaled, graph.constant(standardise.offset.reshape(grid)))
+    return graph.reshape(graph.add("Relu", shifted), (0, -1))
+
+
 def _map(graph: GraphNodes, total: str, operator: MapOperator) -> str:
     """Map (N, 1, H, W) of position scores (N, P)."""
-    if operator.position_weights is not None:
-        total = graph.add("Mul", total, graph.constant(operator.position_weights))
     grid = graph.reshape(total, (-1, 1, *operator.grid))
+    if operator.position_weights is not None:
+        weights = operator.position_weights.reshape(operator.grid)
+        grid = graph.add("Mul", grid, graph.constant(weights))
     found = graph.add("MatMul", graph.constant(operator.rows), grid)
     found = graph.add("MatMul", found, graph.constant(np.ascontiguousarray(operator.columns.T)))
     if operator.pixel_weights is not None:

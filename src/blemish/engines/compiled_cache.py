@@ -17,7 +17,7 @@ from blemish.writing import write_bytes
 KEPT = 8
 """Compiled graphs that are kept; the ones used longest ago go first."""
 
-GRAPHS = 1
+GRAPHS = 2
 """Raised whenever `graph` makes other graphs of the same model, so that old ones are not found."""
 
 _DIGEST = 32  # bytes of sha256 in front of each file: a damaged file must never be run
