@@ -146,8 +146,8 @@ def test_settings_reach_the_model(product, tmp_path):
         *("--score", "hybrid", "--sigma", "2.5", "--epsilon", "0.02", "--seed", "7"),
         *("--roi", "2,4,48,56", "--false-alarm-rate", "0.1", "--top-k", "5", "--shared"),
     )
-    settings = load(out).settings
-    assert settings == FitSettings(
+    model = load(out)
+    expected = FitSettings(
         size=(64, 48),
         layers=(1, 2),
         dims=(4, 3),
@@ -160,6 +160,7 @@ def test_settings_reach_the_model(product, tmp_path):
         top_k=5,
         shared=True,
     )
+    assert model.settings == expected.resolved(model.backbone)
 
 
 def test_inspect_prints_a_line_per_image(model, product):

@@ -21,7 +21,7 @@ LAYERS = [
     {"visuals", "writing"},
     {"backbones", "embedding", "panels", "generated", "images", "pixel_rates", "report"},
     {"whole_scatter"},
-    {"datasets", "engines", "loading", "moments", "pixel_curves"},
+    {"datasets", "engines", "graph_embedding", "loading", "moments", "pixel_curves"},
     {"training_features", "whitening"},
     {"gaussian", "pixel_metrics", "pooling", "training_images"},
     {"plan", "scoring"},

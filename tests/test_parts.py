@@ -1,11 +1,14 @@
 """Models of separate layers: averaging, standardisation, weights, presets."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import blemish
+from blemish.backbones import Backbone, Layer, load_backbone
 from blemish.combination import Combination, PartWeights, part_pyramids, split_levels
 from blemish.embedding import average_neighbours
 from blemish.errors import InputError
@@ -22,6 +25,15 @@ from blemish.standardisation import PRIOR_IMAGES, Standardisation, standardisati
 from small_models import SIZE, good_image, good_images, small_model, spoiled_image
 
 SEPARATE = {"separate": True, "standardise": True, "averaging": (4, 3), "dims": (4, 5)}
+
+
+def network(layers, name="resnet18"):
+    described = tuple(Layer(f"layer{k + 1}", 16 << k, 4 << k) for k in range(layers))
+    return Backbone(name, b"", described, "made up", "CC0-1.0")
+
+
+def builtin_of_two_layers():
+    return dataclasses.replace(load_backbone("builtin", layers=(1, 2)), name="two")
 
 
 def averaged_plainly(maps, window):
@@ -129,7 +141,8 @@ def test_combination_weighs_maps_and_highest_scores():
         [None, np.array([True, False])],
         PartWeights(map=(0.5, 1.0), image=(2.0, 10.0)),
     )
-    maps, scores = combination([np.array([[4.0]]), np.array([[3.0, 7.0]])])
+    totals = [np.array([[4.0]]), np.array([[3.0, 7.0]])]
+    maps, scores = combination(combination.standardised(totals))
     np.testing.assert_allclose(maps, [[[5.0, 17.0], [5.0, 17.0]]])
     np.testing.assert_allclose(scores, [2.0 * 4.0 + 10.0 * 3.0])
 
@@ -194,11 +207,6 @@ def test_other_settings_go_with_separate_layers():
             "averaging must be 1, 3 or 4 per layer, but is (2, 1). Give, for example, 4,4,3.",
         ),
         (
-            {"map_weights": (1, 0)},
-            "map_weights and image_weights need separate=True: one Gaussian over all layers has "
-            "one score. Leave them out, or judge the layers separately.",
-        ),
-        (
             {"separate": True, "image_weights": (0, 0)},
             "image_weights must be numbers of at least 0, one per layer and not only 0, but is "
             "(0, 0). Give, for example, 0.5,1,1.",
@@ -235,25 +243,60 @@ def test_weights_must_count_a_layer_that_is_kept():
 
 def test_what_is_said_wins_over_the_preset():
     settings = FitSettings(preset="accurate", backbone="resnet18", standardise=False, epsilon=0.5)
-    resolved = settings.for_layers([64, 128, 256], [4, 8, 16])
+    resolved = settings.resolved(network(3))
     assert (resolved.standardise, resolved.epsilon, resolved.separate) == (False, 0.5, True)
-    assert resolved.dims == (64, 128, 256)
-    assert resolved.for_layers([64, 128, 256], [4, 8, 16]) == resolved
+    assert resolved.dims == (16, 32, 64)
+    assert resolved.resolved(network(3)) == resolved
+
+
+def test_joint_layers_of_a_preset_have_no_weights():
+    resolved = FitSettings(preset="accurate", separate=False).resolved(network(3))
+    assert (resolved.map_weights, resolved.image_weights) == (None, None)
+    assert resolved.averaging == (4, 4, 3)
+
+
+def test_weights_without_separate_layers_are_refused():
+    with pytest.raises(InputError) as caught:
+        FitSettings(map_weights=(1, 0, 1)).resolved(network(3))
+    assert str(caught.value) == (
+        "map_weights must go with separate layers, but there is one Gaussian over all, which has "
+        "one score. Leave the weights out, or judge the layers separately."
+    )
+
+
+def test_a_preset_is_decided_when_the_backbone_is_known():
+    settings = dataclasses.replace(FitSettings(), preset="accurate", backbone="resnet18")
+    assert settings == FitSettings(preset="accurate", backbone="resnet18")
+    assert settings.resolved(network(3)).standardise
+    assert not settings.resolved(network(3, "builtin")).standardise
+
+
+def test_a_given_backbone_gets_its_own_preset():
+    model = small_model(preset="accurate", size=(32, 48))
+    assert (model.settings.backbone, model.settings.standardise) == ("tiny", True)
+
+
+@pytest.mark.parametrize("preset", ["accurate", "tiny"])
+@pytest.mark.parametrize("shape", [(480, 640), (1080, 1920), (700, 1000), (400, 160)])
+def test_presets_take_images_of_any_shape(preset, shape):
+    images = [np.random.default_rng(k).integers(0, 255, (*shape, 3), np.uint8) for k in range(4)]
+    settings = FitSettings(preset=preset, backbone="resnet18", dims=(2, 2), layers=(1, 2))
+    model = blemish.fit(images, settings, backbone=builtin_of_two_layers())
+    assert model.score(images[0]).anomaly_map.shape == model.size
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("builtin", [True, False])
 def test_every_preset_decides_the_same_things(preset, builtin):
-    names = set(preset_values(preset, builtin=builtin)) - {"layers"}
-    assert names == set(preset_values("full", builtin=True))
+    names = set(preset_values(preset, "builtin" if builtin else "x", [4, 8], [4, 8]))
+    assert names >= set(preset_values("full", "builtin", [4, 8], [4, 8]))
 
 
 @pytest.mark.parametrize("preset", ["accurate", "tiny"])
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])
 def test_presets_fit_any_number_of_layers(preset, layers):
-    channels, strides = [16, 32, 64, 128][:layers], [4, 8, 16, 32][:layers]
-    for backbone in ("builtin", "resnet18"):
-        settings = FitSettings(preset=preset, backbone=backbone).for_layers(channels, strides)
+    for name in ("builtin", "resnet18"):
+        settings = FitSettings(preset=preset).resolved(network(layers, name))
         for values in (settings.averaging, settings.dims, settings.map_weights):
             assert len(values) == layers
         counted = [w and d for w, d in zip(settings.map_weights, settings.dims, strict=True)]
@@ -263,11 +306,11 @@ def test_presets_fit_any_number_of_layers(preset, layers):
 
 def test_old_presets_are_as_published():
     for preset in ("full", "paper"):
-        settings = FitSettings(preset=preset)
+        settings = FitSettings(preset=preset).resolved(network(3))
         assert (settings.epsilon, settings.relative_epsilon) == (0.01, 0.0)
         assert not settings.separate
         assert not settings.standardise
-        assert settings.for_layers([1, 2], [4, 8]) == settings
+        assert settings.map_weights is None
 
 
 def test_a_model_keeps_what_its_preset_decided():

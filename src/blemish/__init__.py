@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "BlemishError": "blemish.errors",
     "Decision": "blemish.model",
+    "EngineSettings": "blemish.engines.engine",
     "Evaluation": "blemish.evaluation",
     "FitSettings": "blemish.settings",
     "Model": "blemish.model",
@@ -30,6 +31,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from blemish.datasets import Sample, read_dataset
+    from blemish.engines.engine import EngineSettings
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
     from blemish.fitting import fit
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BlemishError",
     "Decision",
+    "EngineSettings",
     "Evaluation",
     "FitSettings",
     "Model",

@@ -161,7 +161,7 @@ def run_benchmark(
     for name, values in (("category", chosen), ("score", scores), ("seed", seeds)):
         _check_given_once(name, values)
     grid = [replace(settings, score=score, seed=seed) for seed in seeds for score in scores]
-    loaded = load_backbone(settings.backbone, weights=weights, layers=settings.layers)
+    loaded = load_backbone(settings.backbone, weights=weights, layers=settings.network_layers)
     benchmark = Benchmark(layout, list(chosen), scores, list(seeds))
     total = len(chosen) * len(grid)
     for number, (category, wanted) in enumerate(chosen.items()):

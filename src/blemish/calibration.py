@@ -90,7 +90,7 @@ def calibrate(
     scores: list[Float64Array] = []
     kept = slice(None) if ignored is None else ~ignored
     for totals in batches:
-        maps, found = combination(totals)
+        maps, found = combination(combination.standardised(totals))
         scores.append(found)
         histogram.add(maps[:, kept])
     return Calibration(np.concatenate(scores), histogram.quantiles(PIXEL_PROBABILITIES))

@@ -73,9 +73,8 @@ class Combination:
         kept = scores if counted is None else scores[:, counted]
         return image_scores(kept[:, None, :], self.top_k)
 
-    def __call__(self, totals: Sequence[FloatArray]) -> tuple[FloatArray, Float64Array]:
-        """Maps (N, H, W) and image scores (N,) of the parts' position scores (N, P)."""
-        scores = self.standardised(totals)
+    def __call__(self, scores: Sequence[FloatArray]) -> tuple[FloatArray, Float64Array]:
+        """Maps (N, H, W) and image scores (N,) of the parts' standardised scores (N, P)."""
         if self.weights is None:
             maps = self.operators[0](scores[0])
             return maps, image_scores(maps, self.top_k)

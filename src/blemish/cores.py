@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 T = TypeVar("T")
 
@@ -54,9 +55,37 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep BLAS to the calling thread."""
-    with _controller().limit(limits=1, user_api="blas"):
+    """Keep BLAS to the calling threads.
+
+    The limit is one of the whole process: the first to come sets it, and the last to go lifts it.
+    """
+    global _users, _limit  # noqa: PLW0603 - as many as there are now
+    with _lock:
+        _users += 1
+        if _users == 1:
+            _limit = _controller().limit(limits=1, user_api="blas")
+    try:
         yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0 and _limit is not None:
+                _lift(_limit)
+
+
+def _lift(limit: Any) -> None:
+    """Lift the limit, whichever thread has set it: newer threadpoolctl lets only that one do it."""
+    let_go = getattr(OpenBLASController, "clear_controlling_thread", None)
+    if let_go is not None:
+        let_go(force=True)
+    limit.restore_original_limits()
+    if let_go is not None:
+        let_go(force=True)
+
+
+_lock = threading.Lock()
+_users = 0
+_limit: Any = None
 
 
 @lru_cache(maxsize=1)

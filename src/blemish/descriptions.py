@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from blemish.evaluation import Evaluation
+from blemish.inference import MOST_DRIFT
 from blemish.model import Model
 from blemish.threshold import TAIL_BOUND, Threshold
 
@@ -68,6 +71,10 @@ def threshold_text(threshold: Threshold) -> str:
     )
 
 
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
 def _covariance_text(model: Model) -> str:
     """How the covariances are regularised, and what they are over."""
     how = [part.regularisation for part in model.parts]
@@ -87,6 +94,7 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
         f"{name} {dims} at {grid[0]}x{grid[1]}"
         for name, dims, grid in zip(model.level_names, pyramid.dims, pyramid.grids, strict=True)
     ]
+    highest = "positions" if settings.separate else "pixels"
     facts = {
         "images learned from": str(model.count),
         "backbone": f"{model.backbone.name} (licence {model.backbone.licence})",
@@ -95,7 +103,7 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
         f"{settings.seed}: " + ", ".join(levels),
         "covariance": _covariance_text(model),
         "score": settings.score
-        + (f", mean of the {settings.top_k} highest pixels" if settings.top_k > 1 else ""),
+        + (f", mean of the {settings.top_k} highest {highest}" if settings.top_k > 1 else ""),
         "map": f"{settings.upsampling}, blur {settings.blur}"
         + (f", sigma {settings.sigma:g} px" if settings.blur != "none" else ""),
         "image threshold": threshold_text(threshold or model.threshold()),
@@ -104,12 +112,18 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
     }
     if any(window > 1 for window in model.embedding.windows):
         facts["averaging"] = "windows of " + ", ".join(map(str, model.embedding.windows))
+    if settings.map_weights and settings.image_weights:
+        facts["weights of layers"] = (
+            f"in the map {_numbers(settings.map_weights)}, in the image score "
+            f"{_numbers(settings.image_weights)}, fine to coarse"
+        )
     if settings.standardise:
         facts["standardised"] = "scores of every position, by what is usual there"
     if model.fitted.bf16_drift is not None:
         facts["bf16"] = (
-            f"moves scores of good images by up to {model.fitted.bf16_drift:.2g} of their "
-            "standard deviation"
+            f"moves scores of good images by up to {model.fitted.bf16_drift:.3f} of their standard "
+            f"deviation: {'used' if model.fitted.bf16_drift <= MOST_DRIFT else 'not used'} unless "
+            "asked otherwise"
         )
     if settings.value_range:
         facts["value range"] = "{:g} (black) to {:g} (white)".format(*settings.value_range)

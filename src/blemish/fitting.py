@@ -114,10 +114,10 @@ def fit(
     found = training_images(images)
     if backbone is None:
         path = None if weights is None else Path(weights)
-        backbone = load_backbone(settings.backbone, weights=path, layers=settings.layers)
-    settings = settings.for_layers(
-        [layer.channels for layer in backbone.layers], [layer.stride for layer in backbone.layers]
-    )
+        backbone = load_backbone(settings.backbone, weights=path, layers=settings.network_layers)
+    else:
+        settings = replace(settings, backbone=backbone.name)
+    settings = settings.resolved(backbone)
     sizes = source_sizes(found)
     preprocessing = _preprocessing(settings, backbone, sizes[0])
     warn_of_other_shapes(sizes)
@@ -264,7 +264,11 @@ def _warn_if_never_reached(model: Model) -> None:
 def _preprocessing(
     settings: FitSettings, backbone: Backbone, first: tuple[int, int]
 ) -> Preprocessing:
-    strides = [layer.stride for layer in backbone.layers]
+    windows = settings.averaging or (1,) * len(backbone.layers)
+    strides = [  # averaging may halve a grid, which must then be even
+        layer.stride * (2 if window == 4 else 1)
+        for layer, window in zip(backbone.layers, windows, strict=True)
+    ]
     if settings.preset == "paper":
         preset = Preprocessing.paper(roi=settings.roi)
     else:

@@ -264,7 +264,14 @@ def regularisation_of(
         )
     kept = slice(None) if counted is None or moments.shared else counted
     if relative_epsilon:
-        epsilon += relative_epsilon * _mean_variance(moments, kept)
+        variance = _mean_variance(moments, kept)
+        if variance <= 0:
+            raise InputError(
+                f"Relative epsilon needs dimensions that vary, but the {dims} of the layers at "
+                f"{moments.pyramid.finest[0]}x{moments.pyramid.finest[1]} positions are the same "
+                "in all images. Leave that layer out, or use epsilon."
+            )
+        epsilon += relative_epsilon * variance
     if shrinkage == "none":
         if moments.samples <= dims and not relative_epsilon:
             warnings.warn(

@@ -7,7 +7,10 @@ graph against them. Per position, each level is one small matrix product with it
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,10 @@ from blemish import scoring
 from blemish.arrays import FloatArray, IntArray
 from blemish.backbones import Backbone
 from blemish.combination import split_levels
-from blemish.embedding import Embedding
 from blemish.errors import BackboneError
 from blemish.fitted import Fitted
-from blemish.graph_nodes import GraphNodes
+from blemish.graph_embedding import embedded_levels
+from blemish.graph_nodes import OURS, GraphNodes
 from blemish.judge import Judge
 from blemish.maps import MapOperator
 from blemish.pyramid import Pyramid
@@ -31,6 +34,15 @@ FUSED_SCORES = frozenset(scoring.SCORES) - {"chebyshev-two-stage"}
 
 MAP, SCORE = "map", "score"
 OLDEST_OPSET = 13
+
+
+@lru_cache(maxsize=1)
+def sources() -> str:
+    """Hash of the code that makes graphs: what other code has made is not the same graph."""
+    digest = hashlib.sha256()
+    for path in (Path(__file__), *sorted(Path(__file__).parent.glob("graph_*.py"))):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
 
 
 def graph_outputs(levels: int) -> tuple[str, ...]:
@@ -58,8 +70,8 @@ def fuse(fitted: Fitted, judge: Judge) -> bytes:
     bytes
         ONNX. Input "image": float32 (N, 3, H, W), RGB in 0..1. Outputs "map": float32
         (N, 1, H, W); "score": float32 (N,); then "level0", ... coarse to fine: float32
-        (N, h * w of the level), the level's conditional distance or largest bound. The same
-        model gives the same bytes.
+        (N, h * w of the level), what `judge.Found.levels` holds. The same model gives the same
+        bytes.
 
     Raises
     ------
@@ -71,7 +83,7 @@ def fuse(fitted: Fitted, judge: Judge) -> bytes:
     _check_score(fitted)
     model = onnx.load_model_from_string(fitted.backbone.onnx)
     graph = GraphNodes(_opset_of(model, fitted.backbone))
-    levels = _levels(graph, fitted.backbone, fitted.embedding)
+    levels = embedded_levels(graph, fitted.backbone, fitted.embedding)
     contributions = _judged(graph, judge, levels)
     outputs = graph_outputs(len(contributions))
     for contribution, name in zip(contributions, outputs[2:], strict=True):
@@ -95,71 +107,31 @@ def _check_score(fitted: Fitted) -> None:
         )
 
 
+@lru_cache(maxsize=8)
+def can_extend(backbone: Backbone) -> bool:
+    """Whether nodes can be put behind the graph of a backbone."""
+    import onnx  # noqa: PLC0415 - slow to import
+
+    try:
+        _opset_of(onnx.load_model_from_string(backbone.onnx), backbone)
+    except BackboneError:
+        return False
+    return True
+
+
 def _opset_of(model: Any, backbone: Backbone) -> int:
     """Opset of a backbone's graph, if the graph can be extended."""
     opset = next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     used = {value for node in model.graph.node for value in (*node.input, *node.output)}
-    if opset < OLDEST_OPSET or used & {MAP, SCORE}:
+    ours = used & set(graph_outputs(len(backbone.layers)))
+    ours |= {value for value in used if value.startswith(OURS)}
+    if opset < OLDEST_OPSET or ours:
         raise BackboneError(
             f"The graph of a backbone must have opset {OLDEST_OPSET} or newer and no values named "
-            f"{MAP} or {SCORE}, but {backbone.name} has opset {opset} and "
-            f"{', '.join(sorted(used & {MAP, SCORE})) or 'none of these'}. Export it anew."
+            f"{MAP}, {SCORE}, level... or {OURS}..., but {backbone.name} has opset {opset} and "
+            f"{', '.join(sorted(ours)[:3]) or 'none of these'}. Export it anew."
         )
     return opset
-
-
-def _levels(graph: GraphNodes, backbone: Backbone, embedding: Embedding) -> list[str]:
-    """Own embeddings per level, coarse to fine: (N, P, d), positions row by row."""
-    names = [layer.name for layer in backbone.layers]
-    if embedding.layer_sums:
-        names = _layer_sums(graph, backbone, names)
-    levels = []
-    for name, selection, projection, window, channels in zip(
-        names,
-        embedding.selections,
-        embedding.projections,
-        embedding.windows,
-        [layer.channels for layer in backbone.layers],
-        strict=True,
-    ):
-        if selection is not None and len(selection):
-            own = name
-            if len(selection) < channels:  # else all, in their order
-                own = graph.add("Gather", name, graph.constant(selection), axis=1)
-        elif projection is not None:
-            kernel = np.ascontiguousarray(projection.T)[:, :, None, None]
-            own = graph.add("Conv", name, graph.constant(kernel), kernel_shape=[1, 1])
-        else:
-            continue
-        if window > 1:
-            own = graph.add(
-                "AveragePool",
-                own,
-                kernel_shape=[window, window],
-                strides=[2, 2] if window == 4 else [1, 1],
-                pads=[1, 1, 1, 1],
-                count_include_pad=0,
-            )
-        levels.append(graph.add("Transpose", graph.reshape(own, (0, 0, -1)), perm=[0, 2, 1]))
-    return levels[::-1]
-
-
-def _layer_sums(graph: GraphNodes, backbone: Backbone, names: Sequence[str]) -> list[str]:
-    """Each layer plus the next finer one, averaged to its grid and repeated; see `sum_layers`."""
-    summed = [names[0]]
-    layers = backbone.layers
-    for k in range(1, len(layers)):
-        factor = layers[k].stride // layers[k - 1].stride
-        averaged = graph.add(
-            "AveragePool",
-            names[k - 1],
-            kernel_shape=[factor, factor],
-            strides=[factor, factor],
-        )
-        times = layers[k].channels // layers[k - 1].channels
-        repeats = graph.constant(np.array([1, times, 1, 1], dtype=np.int64))
-        summed.append(graph.add("Add", names[k], graph.add("Tile", averaged, repeats)))
-    return summed
 
 
 def nested_order(pyramid: Pyramid) -> list[IntArray]:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+OURS = "blemish."
+"""How the names of all values begin."""
+
 
 class GraphNodes:
     """Nodes and constants to append to a graph of some opset; names that no backbone uses."""
@@ -23,7 +26,7 @@ class GraphNodes:
 
         array = np.asarray(values)
         kind = np.int64 if array.dtype.kind == "i" else np.float32
-        name = f"blemish.constant{len(self.constants)}"
+        name = f"{OURS}constant{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(array.astype(kind), name))
         return name
 
@@ -33,7 +36,7 @@ class GraphNodes:
         """Add a node; return the name of its (first) output."""
         from onnx import helper  # noqa: PLC0415 - slow to import
 
-        first = name or f"blemish.value{len(self.nodes)}"
+        first = name or f"{OURS}value{len(self.nodes)}"
         named = [first, *(f"{first}.{k}" for k in range(1, outputs))]
         self.nodes.append(helper.make_node(kind, list(inputs), named, **attributes))
         return first

@@ -19,9 +19,9 @@ from blemish.engines.compiled_cache import cache_key
 from blemish.engines.engine import EngineSettings
 from blemish.engines.openvino import FeatureExtractor, GraphRunner, has_bf16
 from blemish.engines.torch import TorchFeatureExtractor
-from blemish.errors import BackboneError, InputError
+from blemish.errors import InputError
 from blemish.fitted import Fitted
-from blemish.graph import FUSED_SCORES, fuse, graph_outputs
+from blemish.graph import FUSED_SCORES, can_extend, fuse, graph_outputs, sources
 from blemish.judge import Found, Judge
 from blemish.torch_runner import TorchRunner
 
@@ -124,14 +124,11 @@ def inference_of(
             threads=threads,
             streams=streams,
             batch=batch,
-            cached_as=None if identity is None else cache_key(identity, *how),
+            cached_as=None if identity is None else cache_key(identity, sources(), *how),
         )
 
     if can_fuse(fitted):
-        try:
-            return FusedInference(runner, engine.batch)
-        except BackboneError:  # a graph that cannot be extended may still run alone
-            pass
+        return FusedInference(runner, engine.batch)
     extractor = FeatureExtractor(
         backbone, size, precision=precision, threads=threads, streams=streams
     )
@@ -171,9 +168,17 @@ def feature_extractor(
 
 
 def can_fuse(fitted: Fitted) -> bool:
-    """Whether a model is run as one graph: its score has one, and the graph is not too large."""
+    """Whether a model is run as one graph.
+
+    Its score must have one, the backbone's graph must be such that it can be extended, and what
+    is put behind it must not be too large.
+    """
     size = 4 * sum(rows.size for part in fitted.parts for rows in part.moments.scatters)
-    return fitted.settings.score in FUSED_SCORES and size <= LARGEST_GRAPH
+    return (
+        fitted.settings.score in FUSED_SCORES
+        and size <= LARGEST_GRAPH
+        and can_extend(fitted.backbone)
+    )
 
 
 def precision_of(fitted: Fitted, engine: EngineSettings) -> str:

@@ -13,6 +13,7 @@ from blemish.errors import BlemishError
 from blemish.loading import in_order, load_input
 from blemish.model import Decision, Model, Progress
 
+_AHEAD = 4  # images per thread that may be worked on or wait
 _LEAST_THREADS = 2  # one image is decoded while another is in the network
 
 
@@ -86,7 +87,7 @@ def inspect_images(
     threads, batch = max(_LEAST_THREADS, model.engine.streams), model.engine.batch
     batches = [paths[start : start + batch] for start in range(0, len(paths), batch)]
     done = 0
-    for found in in_order(judge, batches, threads=threads):
+    for found in in_order(judge, batches, threads=threads, ahead=max(1, _AHEAD // batch)):
         for one in found:
             if progress is not None:
                 progress("inspection", done, len(paths))

@@ -59,13 +59,9 @@ class Judge:
                 self.scorers, split_levels(levels, len(self.scorers)), strict=True
             )
         ]
-        totals = [part.total for part in found]
+        totals = self.combination.standardised([part.total for part in found])
         maps, scores = self.combination(totals)
-        contributions = (
-            found[0].levels
-            if self.combination.weights is None
-            else self.combination.standardised(totals)
-        )
+        contributions = found[0].levels if self.combination.weights is None else totals
         return Found(
             maps.astype(np.float32, copy=False),
             scores,

@@ -72,10 +72,12 @@ def load_ahead(
     return in_order(load, images)
 
 
-def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int = 2) -> Iterator[R]:
+def in_order(
+    function: Callable[[T], R], items: Iterable[T], *, threads: int = 2, ahead: int = _AHEAD
+) -> Iterator[R]:
     """Results of a function in the order of its arguments, worked out ahead in threads.
 
-    Never more than a few items per thread are held at a time. An error of the function is raised
+    Never more than `ahead` items per thread are held at a time. An error of the function is raised
     where its result would have come; what was not begun by then never is.
 
     Examples
@@ -86,7 +88,7 @@ def in_order(function: Callable[[T], R], items: Iterable[T], *, threads: int = 2
     remaining = iter(items)
     with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
         waiting: deque[Future[R]] = deque(
-            pool.submit(function, item) for item in islice(remaining, _AHEAD * threads)
+            pool.submit(function, item) for item in islice(remaining, ahead * threads)
         )
         try:
             while waiting:

@@ -37,8 +37,10 @@ class Score:
     anomaly_map : float32 (H, W)
         Of the network's input, in the unit of the score.
     level_grids : dict of str to float32 (h, w)
-        Per layer, its conditional distance, not squared (the squares of all layers, repeated to
-        the finest grid, sum to the squared distance), or its largest Chebyshev bound.
+        Per layer. With one Gaussian over all layers: its conditional distance, not squared (the
+        squares of all layers, repeated to the finest grid, sum to the squared distance), or its
+        largest Chebyshev bound. With separate layers: the layer's own score, standardised if the
+        settings say so.
     """
 
     image_score: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+BUILTIN = "builtin"
 PRESETS = ("full", "paper", "accurate", "tiny")
 
 _MOST_DIMS = {"accurate": (64, 128, 256), "tiny": (32, 64)}
@@ -30,52 +31,49 @@ _SEPARATE: dict[str, object] = {
 }
 
 
-def preset_values(preset: str, *, builtin: bool) -> dict[str, object]:
-    """Settings that a preset decides, whatever the layers.
+def preset_network_layers(preset: str, backbone: str) -> tuple[int, ...] | None:
+    """Layers of a network, by its name, that a preset needs; None for the network's own.
 
     Examples
     --------
-    >>> preset_values("paper", builtin=False)["epsilon"]
-    0.01
+    >>> preset_network_layers("tiny", "resnet18"), preset_network_layers("tiny", "builtin")
+    ((1, 2), None)
     """
-    if preset not in _MOST_DIMS:
-        return dict(_PLAIN)
-    values = dict(_SEPARATE)
-    if builtin:
-        values["standardise"] = False  # the filter bank's scores are alike as they are
-    if preset == "tiny" and not builtin:
-        values["layers"] = (1, 2)
-    return values
+    return (1, 2) if preset == "tiny" and backbone != BUILTIN else None
 
 
-def preset_layers(
-    preset: str, channels: Sequence[int], strides: Sequence[int], *, builtin: bool
+def preset_values(
+    preset: str, backbone: str, channels: Sequence[int], strides: Sequence[int]
 ) -> dict[str, object]:
-    """Settings per layer that a preset decides, fine to coarse.
+    """Settings that a preset decides; those per layer are fine to coarse.
 
     Parameters
     ----------
     preset : one of `PRESETS`
+    backbone : str
+        Its name: the embedded filter bank averages by itself, and its scores are alike as they are.
     channels : sequence of int
         Of every layer, fine to coarse.
     strides : sequence of int, pixels
         Of every layer: below 16, the window of averaging halves the grid.
-    builtin : bool
-        Whether the backbone is the embedded filter bank, which averages by itself.
 
     Examples
     --------
-    >>> preset_layers("accurate", [64, 128, 256], [4, 8, 16], builtin=False)["averaging"]
+    >>> preset_values("accurate", "resnet18", [64, 128, 256], [4, 8, 16])["averaging"]
     (4, 4, 3)
+    >>> preset_values("paper", "resnet18", [64, 128, 256], [4, 8, 16])["epsilon"]
+    0.01
     """
     if preset not in _MOST_DIMS:
-        return {}
+        return dict(_PLAIN)
     last = len(channels) - 1
     places = range(len(channels))
-    if builtin:
+    if backbone == BUILTIN:
         at_ends = _MOST_BUILTIN_DIMS[preset]
         ends = {0, last}
         return {
+            **_SEPARATE,
+            "standardise": False,
             "averaging": tuple(4 if k == 0 < last else 1 for k in places),
             "dims": tuple(min(c, at_ends[k == last]) * (k in ends) for k, c in enumerate(channels)),
             "map_weights": tuple(float(k in ends) for k in places),
@@ -83,6 +81,7 @@ def preset_layers(
         }
     most = _MOST_DIMS[preset]
     return {
+        **_SEPARATE,
         "averaging": tuple(4 if stride < 16 else 3 for stride in strides),
         "dims": tuple(min(c, most[min(k, len(most) - 1)]) for k, c in enumerate(channels)),
         "map_weights": tuple(float(k < last or last < 2) for k in places),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from blemish.backbones import Backbone
 from blemish.embedding import REDUCTIONS
 from blemish.errors import InputError
 from blemish.gaussian import SHRINKAGES
 from blemish.maps import MapSettings
-from blemish.presets import PRESETS, preset_layers, preset_values
+from blemish.presets import PRESETS, preset_network_layers, preset_values
 from blemish.scorer import ScoreSettings
 
 _CHOICES = {"preset": PRESETS, "reduction": REDUCTIONS, "shrinkage": SHRINKAGES}
@@ -63,6 +64,10 @@ def _are_weights(value: Any) -> bool:
 
 
 _WEIGHTS = "numbers of at least 0, one per layer and not only 0"
+
+_WEIGHTS_OF = ("map_weights", "image_weights")
+_DECIDED = {"epsilon", "relative_epsilon", "separate", "standardise"}
+"""Settings that are None until `resolved`."""
 
 # What each setting must be, and how to see that it is; choices and scores are checked apart.
 _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -158,7 +163,7 @@ class FitSettings:
     upsampling, blur, sigma
         See `MapSettings`.
     top_k : int >= 1, default 1
-        Image score: mean of so many highest pixels.
+        Image score: mean of so many highest pixels; of positions, if layers are separate.
     false_alarm_rate : float in (0, 1), default 0.05
         Share of good images that may be called anomalous.
     pixel_false_alarm_rate : float in (0, 1), default 0.001
@@ -177,7 +182,7 @@ class FitSettings:
     layer_sums: bool = False
     seed: int = 0
     averaging: tuple[int, ...] | None = None
-    epsilon: float = None  # type: ignore[assignment] # the preset's, as those below
+    epsilon: float = None  # type: ignore[assignment] # None until `resolved`, as those below
     relative_epsilon: float = None  # type: ignore[assignment]
     shrinkage: str = "none"
     shared: bool = False
@@ -195,10 +200,10 @@ class FitSettings:
     pixel_false_alarm_rate: float = 0.001
 
     def __post_init__(self) -> None:
-        self._complete()
-        for name, (wanted, is_right) in _CHECKS.items():
-            if not is_right(value := getattr(self, name)):
-                raise InputError(f"{name} must be {wanted}, but is {value!r}. {_HINTS[name]}")
+        for name in _TUPLES:
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        self._check_values()
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(
@@ -210,47 +215,45 @@ class FitSettings:
                 f"Preset 'paper' is 224x224 by definition, but size is "
                 f"{self.size[0]}x{self.size[1]}. Use preset 'full' with a size."
             )
-        if not self.separate and (self.map_weights or self.image_weights):
-            raise InputError(
-                "map_weights and image_weights need separate=True: one Gaussian over all layers "
-                "has one score. Leave them out, or judge the layers separately."
-            )
         self.score_settings, self.map_settings  # noqa: B018 - they check themselves
 
-    def _complete(self) -> None:
-        """Lists to tuples; what is left out to what the preset has."""
-        for name in _TUPLES:
-            if isinstance(value := getattr(self, name), list):
-                object.__setattr__(self, name, tuple(value))
-        for name, value in preset_values(self.preset, builtin=self.is_builtin).items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+    def _check_values(self) -> None:
+        """Refuse what no fit can mean; None is what the preset will decide."""
+        for name, (wanted, is_right) in _CHECKS.items():
+            value = getattr(self, name)
+            if not is_right(value) and not (value is None and name in _DECIDED):
+                raise InputError(f"{name} must be {wanted}, but is {value!r}. {_HINTS[name]}")
 
     @property
-    def is_builtin(self) -> bool:
-        """Whether the backbone is the embedded one."""
-        return self.backbone == "builtin"
+    def network_layers(self) -> tuple[int, ...] | None:
+        """Layers to load of the backbone that is named; None for its own."""
+        return self.layers or preset_network_layers(self.preset, self.backbone)
 
-    def for_layers(self, channels: Sequence[int], strides: Sequence[int]) -> FitSettings:
-        """Settings with all that the preset decides for a backbone with these layers.
-
-        Parameters
-        ----------
-        channels, strides : sequence of int
-            Of every layer, fine to coarse.
+    def resolved(self, backbone: Backbone) -> FitSettings:
+        """Settings with all that is left out decided by the preset, for this backbone.
 
         Raises
         ------
         InputError
-            A setting has not one value per layer.
+            A setting has not one value per layer, or weights are given for layers that are not
+            judged separately.
         """
-        decided = preset_layers(self.preset, channels, strides, builtin=self.is_builtin)
-        if self.separate:
-            ones = (1.0,) * len(channels)
-            decided = {"map_weights": ones, "image_weights": ones, **decided}
+        channels = [layer.channels for layer in backbone.layers]
+        strides = [layer.stride for layer in backbone.layers]
+        decided = preset_values(self.preset, backbone.name, channels, strides)
+        separate = decided["separate"] if self.separate is None else self.separate
+        given = [name for name in _WEIGHTS_OF if getattr(self, name) is not None]
+        if given and not separate:
+            raise InputError(
+                f"{' and '.join(given)} must go with separate layers, but there is one Gaussian "
+                "over all, which has one score. Leave the weights out, or judge the layers "
+                "separately."
+            )
+        for name in _WEIGHTS_OF:
+            decided[name] = decided.get(name, (1.0,) * len(channels)) if separate else None
         missing = {name: v for name, v in decided.items() if getattr(self, name) is None}
         settings = replace(self, **missing)  # type: ignore[arg-type]
-        for name in ("averaging", "map_weights", "image_weights"):
+        for name in ("averaging", *_WEIGHTS_OF):
             value = getattr(settings, name)
             if value is not None and len(value) != len(channels):
                 raise InputError(

@@ -188,7 +188,7 @@ def engine_for(
         device=device,
         precision=precision,
         threads=threads,
-        streams=max(1, min(used, images, MOST_STREAMS)),
+        streams=2 if engine == "torch" else 1 if images == 1 else min(used, MOST_STREAMS),
         batch=GPU_BATCH if engine == "torch" else BATCH if images >= FROM_IMAGES else 1,
     )
 

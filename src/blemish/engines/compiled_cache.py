@@ -17,8 +17,6 @@ from blemish.writing import write_bytes
 KEPT = 8
 """Compiled graphs that are kept; the ones used longest ago go first."""
 
-GRAPHS = 2
-"""Raised whenever `graph` makes other graphs of the same model, so that old ones are not found."""
 
 _DIGEST = 32  # bytes of sha256 in front of each file: a damaged file must never be run
 
@@ -31,7 +29,7 @@ def cache_key(*parts: object) -> str:
     >>> cache_key("model", "bf16") == cache_key("model", "f32")
     False
     """
-    machine = (platform.machine(), platform.processor(), os.cpu_count(), _cpu_flags(), GRAPHS)
+    machine = (platform.machine(), platform.processor(), os.cpu_count(), _cpu_flags())
     return hashlib.sha256(repr((machine, parts)).encode()).hexdigest()
 
 

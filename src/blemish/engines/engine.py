@@ -23,8 +23,9 @@ class EngineSettings:
         OpenVINO runs on the CPU. For torch, auto takes the first of CUDA, MPS and CPU that is
         there.
     precision : {"auto", "f32", "bf16", "f16"}, default "auto"
-        Of the arithmetic. Auto takes bf16 where the CPU has it and the fit found that it changes
-        no decision, else f32. OpenVINO has no f16 on CPUs.
+        Of the arithmetic. Auto takes bf16 where the CPU has it and the fit saw that it hardly moves
+        the scores of good images (see `inference.MOST_DRIFT`), else f32. OpenVINO has no f16 on
+        CPUs.
     threads : int >= 1 or None, default None
         CPU threads; None: one per core.
     streams : int >= 1, default 1

@@ -205,7 +205,8 @@ def _compile(
     model.reshape({INPUT_NAME: openvino.PartialShape(list(shape))})
     compiled = core.compile_model(model, "CPU", config)
     if cached_as is not None:
-        write_compiled(_versioned(cached_as), compiled.export_model().getvalue())
+        with contextlib.suppress(Exception):  # a cache: without it all goes on
+            write_compiled(_versioned(cached_as), compiled.export_model().getvalue())
     return compiled
 
 
