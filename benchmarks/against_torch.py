@@ -1,7 +1,7 @@
 """Side by side with a straightforward PaDiM in PyTorch, in an environment that has torch.
 
 Run as a program, it measures and prints JSON; `tables` runs it with the interpreter of the
-environment `.venv-torch` (see `make bench-torch`), if there is one.
+environment `.venv-torch` (see `make test-torch`), if there is one.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def tables(materials: Materials, say: Callable[[str], None]) -> list[Table]:
     """Measure, where there is torch."""
     python = torch_python()
     if python is None:
-        note = "Not measured here: no environment with torch. `make bench-torch` makes one."
+        note = "Not measured here: no environment with torch. `make test-torch` makes one."
         return [Table("", [], [], [note])]
     say("PyTorch")
     command = [python, "-m", "benchmarks.against_torch", str(materials.weights)]

@@ -62,8 +62,8 @@ def networks(materials: Materials, say: Callable[[str], None]) -> Table:
         [
             "Backbone alone is the bare OpenVINO request, of which no output is copied. The whole "
             "graph is what the library calls: channel choice, distances, map, score, and its own "
-            "copy of all outputs. Of a batch, the library runs one image after the other; the "
-            "backbone is compiled for the batch.",
+            "copy of all outputs. Of a batch, the model here runs one image after the other (a "
+            "`batch` of 1 in `EngineSettings`); the backbone alone is compiled for the batch.",
         ],
     )
 

@@ -45,7 +45,8 @@ def test_an_export_prints_a_short_table(files, tmp_path, monkeypatch):
         "spread of good images  0.3778; pixels 0.4952",
         "score difference  D spreads (D)  0.002 spreads",
         "map difference  D spreads (D)  0.01 spreads",
-        "level difference  D spreads (D)  0.01 spreads",
+        "level difference  D spreads (D)  0.05 spreads",
+        "correlation of maps  1.0000  at least 0.999",
         "mean shift of scores  D spreads",
         "changed decisions  0  0",
         f"Wrote {tmp_path / 'out'}.",
@@ -106,6 +107,16 @@ def test_a_labelled_data_set_is_ranked(files, tmp_path):
         (
             ["--auroc-drop", "2"],
             "Invalid value for '--auroc-drop': 2.0 is not in the range 0<=x<=1",
+        ),
+        (
+            ["--made-up-images", "--images", "good"],
+            "Error: --made-up-images is for want of real ones: leave it out, or --images and "
+            "--test.\n",
+        ),
+        (
+            ["--made-up-images", "--test", "good"],
+            "Error: --made-up-images is for want of real ones: leave it out, or --images and "
+            "--test.\n",
         ),
     ],
 )

@@ -233,7 +233,10 @@ def test_a_score_without_a_graph_is_refused(tmp_path):
 def test_an_export_that_drifts_is_refused_and_nothing_is_left(model, exported, tmp_path):
     place = copy_of(exported, tmp_path)
     before = {path.name: path.read_bytes() for path in place.iterdir()}
-    limits = {**LIMITS, "fp16": Limits(score=0.0, map=10.0, decisions=0.0)}
+    limits = {
+        **LIMITS,
+        "fp16": Limits(score=0.0, map=10.0, level=10.0, decisions=0.0, correlation=0.0),
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporting, "LIMITS", limits)
         with pytest.raises(OutputError) as caught:
@@ -252,7 +255,9 @@ def scored(image_score, value):
 
 def test_differences_count_in_spreads_and_less_far_above_the_threshold(model):
     threshold, spread = model.threshold().value, float(np.std(model.calibration.scores))
-    comparison = Comparison(model, Limits(score=0.5, map=0.5, decisions=0.0))
+    comparison = Comparison(
+        model, Limits(score=0.5, map=0.5, level=0.5, decisions=0.0, correlation=0.0)
+    )
     comparison.add([scored(0.0, 0.0)], [scored(spread, 0.0)])
     assert comparison.result().score_drift == pytest.approx(1.0)
     comparison.add([scored(threshold + 3 * spread, 0.0)], [scored(threshold - spread, 0.0)])
@@ -273,6 +278,7 @@ def test_not_a_number_is_beyond_every_limit(model):
         "scores",
         "maps",
         "levels",
+        "maps",
     ]
 
 

@@ -1,6 +1,9 @@
 """The folder of an export: whole or absent, never over files of others, refused if changed."""
 
+import errno
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +75,80 @@ def test_a_place_that_cannot_be_written_is_an_error(model, tmp_path):
     )
 
 
+def test_the_working_directory_is_filled_and_stays(model, tmp_path, monkeypatch):
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    before = place.stat().st_ino
+    for target in ("onnx", "openvino"):  # into an empty folder, then over an older export
+        export_model(model, ".", target=target, images=good_images(3))
+        assert {path.name for path in place.iterdir()} == PARTS | FILES[target]
+        assert load_export(".").about["target"] == target
+    assert place.stat().st_ino == before
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_mount_point_is_filled_and_stays(exported, tmp_path, monkeypatch):
+    place = copy_of(exported, tmp_path)
+    monkeypatch.setattr(folder.os.path, "ismount", lambda path: path == place)
+    before = place.stat().st_ino
+    with folder.written_whole(place) as new:
+        assert new.parent == place
+        (new / "model.json").write_text("{}")
+    assert {path.name for path in place.iterdir()} == {"model.json"}
+    assert place.stat().st_ino == before
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV])
+def test_a_folder_that_cannot_be_renamed_is_filled(exported, tmp_path, monkeypatch, number):
+    place, real = copy_of(exported, tmp_path), Path.rename
+
+    def rename(path, target):
+        if path == place:
+            raise OSError(number, "cannot")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with folder.written_whole(place) as new:
+        (new / "model.json").write_text("{}")
+    assert {path.name for path in place.iterdir()} == {"model.json"}
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_files_moved_in_are_gone_if_one_cannot_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    moved, real = [], shutil.move
+
+    def move(source, target):
+        if target.name == "model.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        moved.append(target.name)
+        return real(source, target)
+
+    monkeypatch.setattr(folder.shutil, "move", move)
+
+    def write():
+        with folder.written_whole(Path()) as new:
+            for name in ("model.json", "model.onnx", "parity.md"):
+                (new / name).write_text("{}")
+
+    with pytest.raises(OutputError) as caught:
+        write()
+    assert str(caught.value) == (
+        ". must be a folder that can be written, but writing it failed: No space left on device. "
+        "Name another place, or make room."
+    )
+    assert moved == ["model.onnx", "parity.md"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_others_are_not_called_errors_of_writing(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, folder.written_whole(tmp_path / "out"):
+        raise FileNotFoundError("an image")
+    assert str(caught.value) == "an image"
+    assert list(tmp_path.iterdir()) == []
+
+
 def refused(place):
     with pytest.raises(ModelFileError) as caught:
         load_export(place)
@@ -102,9 +179,32 @@ def test_a_damaged_description_is_refused(tmp_path, text):
     )
 
 
-def test_a_description_that_lacks_a_part_is_damaged(exported, tmp_path):
+def without(about, part, name):
+    return {part: {key: value for key, value in about[part].items() if key != name}}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda about: {"preprocessing": {}},
+        lambda about: without(about, "preprocessing", "value_range"),
+        lambda about: {"preprocessing": {**about["preprocessing"], "value_range": [1]}},
+        lambda about: without(about, "outputs", "score"),
+        lambda about: {"outputs": []},
+        lambda about: {"outputs": {**about["outputs"], "level0": {"grid": [8, 6]}}},
+        lambda about: {"outputs": {**about["outputs"], "level0": {"layer": "coarse"}}},
+        lambda about: {"threshold": None},
+        lambda about: {"target": "tflite"},
+        lambda about: {"target": []},
+        lambda about: {"target": "openvino"},
+        lambda about: {"files": {}},
+        lambda about: {"files": {**about["files"], "../model.onnx": "0"}},
+        lambda about: {"files": {"../copy/model.onnx": about["files"]["model.onnx"]}},
+    ],
+)
+def test_a_description_that_lacks_a_part_is_damaged(exported, tmp_path, damage):
     place = copy_of(exported, tmp_path)
-    change_description(place, preprocessing={})
+    change_description(place, **damage(json.loads((place / "model.json").read_text())))
     assert refused(place) == (
         f"{place / 'model.json'} must describe an export, but is damaged. "
         "Copy it again, or export the model again."
@@ -147,7 +247,8 @@ def test_a_graph_without_the_outputs_is_refused(exported, tmp_path, monkeypatch,
     monkeypatch.setattr(runtimes, "has_onnxruntime", lambda: with_onnx_runtime)
     place = copy_of(exported, tmp_path)
     about = json.loads((place / "model.json").read_text())
-    change_description(place, outputs={**about["outputs"], "heat": {}})
+    heat = {"layer": "heat", "grid": [1, 1]}
+    change_description(place, outputs={**about["outputs"], "heat": heat})
     assert refused(place) == (
         f"{place / 'model.onnx'} must put out map, score, level0, level1, heat, but lacks heat; it "
         "puts out level0, level1, map, score. Export the model again: blemish export."

@@ -71,6 +71,17 @@ def threshold_text(threshold: Threshold) -> str:
     )
 
 
+def _choice(model: Model) -> str:
+    """How the dimensions were chosen, if there was a choice."""
+    selections = model.embedding.selections
+    if all(
+        selection is not None and len(selection) == layer.channels
+        for selection, layer in zip(selections, model.backbone.layers, strict=True)
+    ):
+        return "all there are"
+    return f"{model.settings.reduction}, seed {model.settings.seed}"
+
+
 def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
@@ -99,8 +110,7 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
         "images learned from": str(model.count),
         "backbone": f"{model.backbone.name} (licence {model.backbone.licence})",
         "input": f"{height}x{width} pixels (height x width), preset {settings.preset}",
-        "embedding": f"{sum(pyramid.dims)} dimensions, {settings.reduction}, seed "
-        f"{settings.seed}: " + ", ".join(levels),
+        "embedding": f"{sum(pyramid.dims)} dimensions, {_choice(model)}: " + ", ".join(levels),
         "covariance": _covariance_text(model),
         "score": settings.score
         + (f", mean of the {settings.top_k} highest {highest}" if settings.top_k > 1 else ""),

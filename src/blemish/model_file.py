@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,22 @@ import numpy as np
 
 import blemish
 from blemish.backbones import Backbone, Layer
-from blemish.calibration import Calibration
-from blemish.combination import PartWeights
+from blemish.calibration import PIXEL_PROBABILITIES, Calibration
+from blemish.combination import PartWeights, part_pyramids
 from blemish.embedding import Embedding
 from blemish.errors import ModelFileError, OutputError
 from blemish.fitted import Fitted
+from blemish.input_size import check_size
 from blemish.packing import Kept, Tensor, Tensors, pieces_of, safetensors_pieces
-from blemish.part_tensors import part_header, part_of, part_tensors
+from blemish.part_tensors import check_floats, check_part, part_header, part_of, part_tensors
 from blemish.preprocessing import Preprocessing
+from blemish.pyramid import Pyramid
 from blemish.settings import FitSettings
 from blemish.writing import write_pieces
 
 FORMAT_VERSION = 2
+_FEWEST_IMAGES = 3
+_WINDOWS = (1, 3, 4)
 _KEY = "blemish"
 _LARGE = (".left", ".own")
 """Tensors that are read and written piece by piece: the scatter can take gigabytes."""
@@ -78,7 +83,9 @@ def read_model(path: Path) -> tuple[Fitted, dict[str, Any]]:
     """
     header, tensors = _read(path)
     try:
-        return _fitted(header, tensors), header
+        fitted = _fitted(header, tensors)
+        _check(fitted)
+        return fitted, header
     except MemoryError:
         raise
     except Exception as error:  # whole by its checksum, and still no model: name the file
@@ -99,7 +106,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            header = _checked_header(path, metadata)
+            header, found = _checked_header(path, metadata)
             tensors = {
                 name: Kept.of(file, name) if name.endswith(_LARGE) else file.get_tensor(name)
                 for name in file.keys()  # noqa: SIM118
@@ -110,7 +117,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
             f"{path} must be a file that can be read, but: {error.strerror or error}. "
             "Check its permissions."
         ) from error
-    except SafetensorError as error:
+    except (SafetensorError, AttributeError) as error:  # or numbers that NumPy has no type for
         raise ModelFileError(
             f"{path} must be a model file, but is damaged or something else. "
             "Name a file made by blemish fit, or fit the model again."
@@ -120,15 +127,16 @@ def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
             f"{path} must be as it was written, but its checksum differs: it is damaged. "
             "Restore it, or fit the model again."
         )
-    if header["version"] < FORMAT_VERSION:
+    if found < FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} must have format version {FORMAT_VERSION}, but has {header['version']}, which "
+            f"{path} must have format version {FORMAT_VERSION}, but has {found}, which "
             "no release has written. Fit the model again."
         )
     return header, tensors
 
 
-def _checked_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _checked_header(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], int]:
+    """Description of the model, and its format version."""
     if _KEY not in metadata:
         raise ModelFileError(
             f"{path} must be a model made by blemish fit, but is another safetensors file. "
@@ -138,7 +146,7 @@ def _checked_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(metadata[_KEY])
         found = int(header["version"])
         writer = str(header["written_by"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelFileError(
             f"{path} must describe its model, but the description is damaged. "
             "Restore it, or fit the model again."
@@ -148,7 +156,7 @@ def _checked_header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             f"{path} must have format version {FORMAT_VERSION} or older, but has {found}: it "
             f"was written by blemish {writer[:20]!r}. Install that version or a newer one."
         )
-    return header
+    return header, found
 
 
 def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -215,8 +223,37 @@ def _calibration_tensors(model: Fitted) -> Tensors:
 
 
 def _fitted(header: dict[str, Any], tensors: Tensors) -> Fitted:
-    described = header["backbone"]
-    backbone = Backbone(
+    settings = FitSettings.from_json(header["settings"])
+    backbone = _backbone(header["backbone"], tensors)
+    preprocessing = Preprocessing.from_json(header["preprocessing"])
+    embedding = _embedding(header["embedding"], tensors, backbone)
+    whole = _pyramid(backbone, preprocessing, embedding)
+    pyramids = part_pyramids(whole, separate=settings.separate)
+    if len(header["parts"]) != len(pyramids):
+        raise ValueError(f"{len(header['parts'])} parts, not {len(pyramids)}")
+    weights = header["weights"]
+    return Fitted(
+        settings=settings,
+        backbone=backbone,
+        preprocessing=preprocessing,
+        embedding=embedding,
+        parts=tuple(
+            part_of(k, part, tensors, pyramid)
+            for k, (part, pyramid) in enumerate(zip(header["parts"], pyramids, strict=True))
+        ),
+        weights=None
+        if weights is None
+        else PartWeights(tuple(weights["map"]), tuple(weights["image"])),
+        calibration=Calibration(
+            tensors["calibration.scores"], tensors["calibration.pixel_quantiles"]
+        ),
+        ignored=tensors.get("ignored"),
+        bf16_drift=header.get("bf16_drift"),
+    )
+
+
+def _backbone(described: Mapping[str, Any], tensors: Tensors) -> Backbone:
+    return Backbone(
         described["name"],
         tensors["backbone"].tobytes(),
         tuple(Layer(*layer) for layer in described["layers"]),
@@ -226,28 +263,64 @@ def _fitted(header: dict[str, Any], tensors: Tensors) -> Fitted:
         _floats(described["mean"]),
         _floats(described["std"]),
     )
-    weights = header["weights"]
-    return Fitted(
-        settings=FitSettings.from_json(header["settings"]),
-        backbone=backbone,
-        preprocessing=Preprocessing.from_json(header["preprocessing"]),
-        embedding=_embedding(header, tensors, len(backbone.layers)),
-        parts=tuple(part_of(k, part, tensors) for k, part in enumerate(header["parts"])),
-        weights=weights and PartWeights(tuple(weights["map"]), tuple(weights["image"])),
-        calibration=Calibration(
-            tensors["calibration.scores"], tensors["calibration.pixel_quantiles"]
-        ),
-        ignored=tensors.get("ignored"),
-        bf16_drift=header.get("bf16_drift"),
+
+
+def _embedding(described: Mapping[str, Any], tensors: Tensors, backbone: Backbone) -> Embedding:
+    layers = range(len(backbone.layers))
+    embedding = Embedding(
+        tuple(tensors.get(f"embedding.{k}.selection") for k in layers),
+        tuple(tensors.get(f"embedding.{k}.projection") for k in layers),
+        described["layer_sums"],
+        tuple(described["averaging"]),
     )
+    if list(embedding.dims) != described["dims"]:
+        raise ValueError(f"kept dimensions {embedding.dims}, not {described['dims']}")
+    if not set(embedding.averaging) <= set(_WINDOWS):
+        raise ValueError(f"windows of {embedding.averaging}, not {_WINDOWS}")
+    for layer, kept, projection in zip(
+        backbone.layers, embedding.selections, embedding.projections, strict=True
+    ):
+        if kept is not None and not np.isin(kept, np.arange(layer.channels)).all():
+            raise ValueError(f"{layer.name} has not all of the kept channels")
+        if projection is not None and len(projection) != layer.channels:
+            raise ValueError(f"{layer.name} is projected from {len(projection)} channels")
+    return embedding
 
 
-def _embedding(header: dict[str, Any], tensors: Tensors, layers: int) -> Embedding:
-    return Embedding(
-        tuple(tensors.get(f"embedding.{k}.selection") for k in range(layers)),
-        tuple(tensors.get(f"embedding.{k}.projection") for k in range(layers)),
-        header["embedding"]["layer_sums"],
-        tuple(header["embedding"]["averaging"]),
+def _pyramid(backbone: Backbone, preprocessing: Preprocessing, embedding: Embedding) -> Pyramid:
+    """Grids and dimensions that the model must have."""
+    height, width = preprocessing.size
+    strides = [layer.stride for layer in backbone.layers]
+    check_size((height, width), strides)
+    return embedding.pyramid([(height // stride, width // stride) for stride in strides])
+
+
+def _check(fitted: Fitted) -> None:
+    """Refuse what no fit finds: it would fail when used, or score wrongly."""
+    counts = [part.moments.count for part in fitted.parts]
+    if type(counts[0]) is not int or counts[0] < _FEWEST_IMAGES or set(counts) != {counts[0]}:
+        raise ValueError(f"parts of {counts} images, not all of the same 3 or more")
+    for part in fitted.parts:
+        check_part(part, fitted.settings)
+    weights = fitted.weights
+    if (weights is not None) != fitted.settings.separate:
+        raise ValueError(f"separate is {fitted.settings.separate}, but the weights are {weights}")
+    for values in () if weights is None else (weights.map, weights.image):
+        if not _are_weights(values, len(fitted.parts)):
+            raise ValueError(f"weights of {values} for {len(fitted.parts)} parts")
+    calibration = fitted.calibration
+    check_floats("calibration scores", calibration.scores, (fitted.count,))
+    check_floats("pixel quantiles", calibration.pixel_quantiles, PIXEL_PROBABILITIES.shape)
+    size, ignored = fitted.preprocessing.size, fitted.ignored
+    if ignored is not None and (ignored.dtype != np.bool_ or ignored.shape != tuple(size)):
+        raise ValueError(f"ignored pixels are {ignored.dtype} {ignored.shape}, not bool {size}")
+
+
+def _are_weights(values: Sequence[object], parts: int) -> bool:
+    return (
+        len(values) == parts
+        and all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in values)
+        and any(values)
     )
 
 

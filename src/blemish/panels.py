@@ -210,7 +210,7 @@ def _draw_legend(canvas: Image.Image, top: int, scale: ColourScale) -> None:
     for column in range(_LEGEND_WIDTH):
         x = _MARGIN + column
         draw.line((x, top, x, top + 11), fill=colour_at(column / (_LEGEND_WIDTH - 1)))
-    ticks = ((0.0, scale.low, "", "ls"), (0.5, scale.threshold, "threshold ", "ms"))
+    ticks = ((0.0, scale.low, "", "ls"), (0.5, scale.threshold, "pixel threshold ", "ms"))
     for place, value, name, anchor in (*ticks, (1.0, scale.high, "", "rs")):
         x = _MARGIN + round(place * (_LEGEND_WIDTH - 1))
         draw.line((x, top + 11, x, top + 15), fill=_INK)

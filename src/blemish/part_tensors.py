@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from blemish.norm_moments import NormMoments
 from blemish.packing import Kept, Packed, Tensors, pack, row_slices, unpack
 from blemish.pyramid import Pyramid
 from blemish.scorer import ScoreStatistics
+from blemish.settings import FitSettings
 from blemish.standardisation import Standardisation
 
 
@@ -48,13 +50,19 @@ def part_tensors(number: int, part: Part) -> Tensors:
     return {f"{number}.{name}": array for name, array in tensors.items()}
 
 
-def part_of(number: int, header: Mapping[str, Any], tensors: Tensors) -> Part:
-    """Put a part together again."""
+def part_of(number: int, header: Mapping[str, Any], tensors: Tensors, pyramid: Pyramid) -> Part:
+    """Put a part together again.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the part is not whole, or has not this pyramid.
+    """
     prefix = f"{number}."
     own = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
     statistics = header["statistics"]
     return Part(
-        moments=_moments(header, own),
+        moments=_moments(header, own, pyramid),
         regularisation=Regularisation(**header["regularisation"]),
         statistics=ScoreStatistics(
             _pair(statistics["distance_scale"]),
@@ -94,17 +102,14 @@ def _own_triangle(rows: Float64Array) -> Float64Array:
     return rows[:, below, along + rows.shape[2] - own]
 
 
-def _moments(header: Mapping[str, Any], tensors: Tensors) -> Moments:
-    pyramid = Pyramid(
-        tuple((h, w) for h, w in header["pyramid"]["grids"]), tuple(header["pyramid"]["dims"])
-    )
-    norms = "moments.cubes" in tensors
-    moments = Moments(
-        pyramid,
-        shared=header["moments"]["shared"],
-        weights=tensors.get("moments.weights"),
-        norms=norms,
-    )
+def _moments(header: Mapping[str, Any], tensors: Tensors, pyramid: Pyramid) -> Moments:
+    described = header["pyramid"]
+    grids = tuple((h, w) for h, w in described["grids"])
+    if (grids, tuple(described["dims"])) != (pyramid.grids, pyramid.dims):
+        raise ValueError(f"levels of {described}, not {pyramid}")
+    shared, norms = header["moments"]["shared"], "moments.cubes" in tensors
+    _check_octets(tensors, pyramid, shared)
+    moments = Moments(pyramid, shared=shared, weights=tensors.get("moments.weights"), norms=norms)
     moments.count = header["moments"]["count"]
     for level, scatter in enumerate(moments.scatters):
         moments.means[level][:] = unpack(tensors[f"moments.{level}.mean"])
@@ -114,13 +119,27 @@ def _moments(header: Mapping[str, Any], tensors: Tensors) -> Moments:
     return moments
 
 
+def _check_octets(tensors: Tensors, pyramid: Pyramid, shared: bool) -> None:
+    """Compare shapes before any memory is taken: a pyramid may say anything, bytes are there."""
+    for level, dims in enumerate(pyramid.dims):
+        cells = 1 if shared else pyramid.positions(level)
+        expected = {
+            "mean": (cells, dims, 6),
+            "left": (cells, dims, pyramid.visible(level) - dims, 6),
+            "own": (cells, dims * (dims + 1) // 2, 6),
+        }
+        for name, shape in expected.items():
+            found = tensors[f"moments.{level}.{name}"]
+            if found.dtype != np.uint8 or found.shape != shape:
+                raise ValueError(
+                    f"{name} of level {level} is {found.dtype} {found.shape}, not uint8 {shape}"
+                )
+
+
 def _fill(scatter: Float64Array, left: UInt8Array | Kept, own: UInt8Array | Kept) -> None:
     """Put a scatter (P, d, D) together from what `_left` and `_own_triangle` took of it."""
     dims = scatter.shape[1]
     below, along = np.tril_indices(dims)
-    expected = [(*_left(scatter).shape, 6), (len(scatter), len(below), 6)]
-    if [left.shape, own.shape] != expected:
-        raise ValueError(f"scatters of shape {left.shape} and {own.shape}, not {expected}")
     for rows in row_slices(scatter.shape, scatter.itemsize):
         block = scatter[rows]
         block[:, :, :-dims] = unpack(left[rows])
@@ -132,3 +151,71 @@ def _fill(scatter: Float64Array, left: UInt8Array | Kept, own: UInt8Array | Kept
 
 def _pair(values: list[float] | None) -> tuple[float, float] | None:
     return None if values is None else (values[0], values[1])
+
+
+def check_part(part: Part, settings: FitSettings) -> None:
+    """Refuse a part that no fit with these settings has found.
+
+    Raises
+    ------
+    ValueError
+        It would fail when used, or score wrongly.
+    """
+    moments, pyramid = part.moments, part.moments.pyramid
+    positions, dims = pyramid.positions(-1), sum(pyramid.dims)
+    if moments.shared is not settings.shared:
+        raise ValueError(f"shared is {moments.shared} of the moments, not {settings.shared}")
+    cubes, quartics = None, None
+    if moments.norms is not None:
+        cubes, quartics = moments.norms.cubes, moments.norms.quartics
+    has_norms, cells = settings.shrinkage == "ledoit-wolf", len(moments.means[-1])
+    _check_kept("cubes", cubes, (cells, dims), has_norms)
+    _check_kept("quartics", quartics, (cells,), has_norms)
+    _check_numbers("regularisation", (part.regularisation.weight, part.regularisation.ridge))
+    _check_statistics(part.statistics, settings.score, (positions, dims))
+    gain, offset = None, None
+    if part.standardisation is not None:
+        gain, offset = part.standardisation.gain, part.standardisation.offset
+    _check_kept("gain", gain, (positions,), settings.standardise)
+    _check_kept("offset", offset, (positions,), settings.standardise)
+
+
+def _check_statistics(statistics: ScoreStatistics, score: str, shape: tuple[int, ...]) -> None:
+    is_calibrated, has_ranks = score == "hybrid-calibrated", score == "chebyshev-two-stage"
+    for scale in (statistics.distance_scale, statistics.deviation_scale):
+        if (scale is not None) != is_calibrated:
+            raise ValueError(f"scales are {scale} for the score {score}")
+        _check_numbers("scales", scale or ())
+    _check_kept("rank_means", statistics.rank_means, shape, has_ranks)
+    _check_kept("rank_squares", statistics.rank_squares, shape, has_ranks)
+
+
+def _check_numbers(name: str, values: tuple[float, ...]) -> None:
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in values):
+        raise ValueError(f"{name} of {values}, not finite numbers")
+
+
+def _check_kept(
+    name: str, found: Float64Array | None, shape: tuple[int, ...], wanted: bool
+) -> None:
+    """Refuse an array that is missing, or there though the settings do without."""
+    if not wanted and found is not None:
+        raise ValueError(f"{name} are there, but the settings do without")
+    if wanted:
+        check_floats(name, found, shape)
+
+
+def check_floats(name: str, found: Float64Array | None, shape: tuple[int, ...]) -> None:
+    """Refuse all but finite float64 numbers of a shape.
+
+    Raises
+    ------
+    ValueError
+        They are not.
+    """
+    if found is None:
+        raise ValueError(f"{name} are missing")
+    if found.dtype != np.float64 or found.shape != shape:
+        raise ValueError(f"{name} are {found.dtype} {found.shape}, not float64 {shape}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} are not all finite")

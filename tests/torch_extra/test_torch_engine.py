@@ -1,6 +1,7 @@
 """The torch feature extractor: same contract and same numbers as OpenVINO's."""
 
 import threading
+import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from onnx import helper  # noqa: E402
 from blemish.backbones import Backbone, Layer, load_backbone  # noqa: E402
 from blemish.engines.openvino import FeatureExtractor  # noqa: E402
 from blemish.engines.torch import TorchFeatureExtractor, TorchNetwork  # noqa: E402
-from blemish.engines.torch_device import Recorded, choose_device  # noqa: E402
+from blemish.engines.torch_device import Recorded, arithmetic, choose_device  # noqa: E402
 from blemish.errors import BackboneError, InputError, ShapeError  # noqa: E402
 from small_models import SIZE, tiny_backbone  # noqa: E402
 from tiny_onnx import tiny_model  # noqa: E402
@@ -104,6 +105,44 @@ def test_threads_may_share_one_extractor_and_the_process_keeps_its_settings(extr
         np.testing.assert_array_equal(maps, expected)
     assert torch.get_num_threads() == before
     assert torch.is_grad_enabled()
+
+
+def set_by_process():
+    """What of PyTorch's settings belongs to the whole process."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    return matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.get_num_threads()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_settings_of_the_process_are_put_back(exact):
+    before = set_by_process()
+    with arithmetic(torch, exact=exact, threads=1):
+        assert set_by_process() == (not exact, not exact, True, 1)
+        assert torch.is_inference_mode_enabled()
+    assert set_by_process() == before
+    with pytest.raises(KeyError), arithmetic(torch, exact=exact, threads=1):
+        raise KeyError
+    assert set_by_process() == before
+
+
+def test_an_exact_network_never_runs_with_what_another_thread_has_set():
+    before, seen, together = set_by_process(), [], threading.Barrier(4)
+
+    def work(exact):
+        together.wait()
+        for _ in range(50):
+            with arithmetic(torch, exact=exact, threads=None):
+                time.sleep(1e-4)
+                seen.append((exact, set_by_process()[:2]))
+
+    threads = [threading.Thread(target=work, args=(number % 2 == 0,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(seen) == {(True, (False, False)), (False, (True, True))}
+    assert len(seen) == 200
+    assert set_by_process() == before
 
 
 def test_images_of_another_size_are_an_error(extractor):
@@ -309,7 +348,7 @@ def pretended_gpu():
         current_stream=lambda device: stream,
         stream=nullcontext,
         device=nullcontext,
-        graph=nullcontext,
+        graph=lambda graph, capture_error_mode: nullcontext(graph),
         CUDAGraph=lambda: SimpleNamespace(replay=lambda: None),
     )
     return SimpleNamespace(cuda=cuda), SimpleNamespace(type="cuda")

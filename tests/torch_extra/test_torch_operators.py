@@ -1,5 +1,7 @@
 """Every operator of the torch engine against the reference implementation of ONNX."""
 
+import weakref
+
 import numpy as np
 import onnx
 import pytest
@@ -154,6 +156,80 @@ def test_split_has_several_outputs():
 def test_split_in_equal_parts():
     node = helper.make_node("Split", ["image"], ["a", "b"], axis=3, num_outputs=2)
     assert_same(backbone_of([node], {}, opset=18, outputs=("a", "b")))
+
+
+def test_split_of_a_constant_has_several_outputs():
+    nodes = [
+        helper.make_node("Split", ["both", "sizes"], ["left", "right"], axis=0),
+        helper.make_node("Add", ["image", "left"], ["sum"]),
+        helper.make_node("Mul", ["sum", "right"], ["out"]),
+    ]
+    assert_same(backbone_of(nodes, {"both": draw(4, 1, 6), "sizes": ints(3, 1)}))
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_a_constant_is_lowered_only_for_products(low):
+    nodes = [
+        helper.make_node("Add", ["image", "shared"], ["before"]),
+        helper.make_node("Conv", ["image", "shared"], ["conv"]),
+        helper.make_node("Mul", ["image", "shared"], ["after"]),
+    ]
+    backbone = backbone_of(nodes, {"shared": draw(1, 3, 1, 1)}, outputs=("before", "conv", "after"))
+    graph = TorchGraph(torch, backbone, device=torch.device("cpu"), dtype=low, channels_last=False)
+    before, conv, after = graph(torch.from_numpy(IMAGES))
+    assert [each.dtype for each in (before, conv, after)] == [torch.float32, low, torch.float32]
+    expected = reference(backbone)
+    np.testing.assert_allclose(before.numpy(), expected[0], rtol=1e-6)
+    np.testing.assert_allclose(after.numpy(), expected[2], rtol=1e-6)
+    np.testing.assert_allclose(conv.float().numpy(), expected[1], atol=0.05)
+
+
+def test_only_constants_that_are_read_are_kept():
+    nodes = [
+        helper.make_node("Transpose", ["weight"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["image", "turned"], ["out"]),
+    ]
+    backbone = backbone_of(nodes, {"weight": draw(5, 6), "spare": draw(9)})
+    assert_same(backbone)
+    graph = TorchGraph(
+        torch, backbone, device=torch.device("cpu"), dtype=torch.float16, channels_last=False
+    )
+    kept = [(tuple(each.shape), each.dtype) for each in graph._constants.values()]
+    assert kept == [((6, 5), torch.float16)]
+
+
+def test_a_constant_may_be_a_layer():
+    nodes = [
+        helper.make_node("Split", ["both", "sizes"], ["a", "b"], axis=1),
+        helper.make_node("Relu", ["image"], ["out"]),
+    ]
+    constants = {"both": draw(1, 3, 2, 2), "sizes": ints(1, 2)}
+    assert_same(backbone_of(nodes, constants, outputs=("out", "b")))
+
+
+def test_indices_live_as_long_as_the_graph(monkeypatch):
+    made, tensor = [], torch.tensor
+
+    def remembered(*values, **how):
+        made.append(tensor(*values, **how))
+        return made[-1]
+
+    monkeypatch.setattr(torch, "tensor", remembered)
+    node = helper.make_node("Gather", ["image", "index"], ["out"], axis=1)
+    graph = TorchGraph(
+        torch,
+        backbone_of([node], {"index": ints(2, 0)}),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        channels_last=True,
+    )
+    for _ in range(3):
+        np.testing.assert_array_equal(graph(torch.from_numpy(IMAGES))[0], IMAGES[:, [2, 0]])
+    assert len(made) == 1
+    index = weakref.ref(made.pop())
+    assert index() is not None
+    del graph
+    assert index() is None
 
 
 def test_gemm_and_squeeze():

@@ -153,12 +153,12 @@ def test_tensors_stay_tensors(preset):
         np.testing.assert_array_equal(tensor.numpy(), array)
 
 
-@pytest.mark.parametrize(("preset", "finest"), [("full", 192), ("accurate", 48)])
-def test_no_images_give_no_scores(preset, finest):
+@pytest.mark.parametrize(("preset", "positions"), [("full", [48, 192]), ("accurate", [12, 48])])
+def test_no_images_give_no_scores(preset, positions):
     runner = runner_of(small_model(preset=preset))
     found = runner.score_inputs(np.zeros((0, 3, *SIZE), np.float32))
     assert (found.maps.shape, found.scores.shape) == ((0, *SIZE), (0,))
-    assert [level.shape for level in found.levels] == [(0, 48), (0, finest)]
+    assert [level.shape for level in found.levels] == [(0, count) for count in positions]
 
 
 def test_standardised_scores_are_never_below_zero():

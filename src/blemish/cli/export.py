@@ -66,6 +66,10 @@ def export(
     Example:
         blemish export bottle.blemish --precision fp16 --images bottle/good --out bottle_onnx
     """  # noqa: D301
+    if made_up_images and (images is not None or test is not None):
+        raise click.UsageError(
+            "--made-up-images is for want of real ones: leave it out, or --images and --test."
+        )
     loaded = load_model(model)
     good = labelled = None
     if images is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,8 @@ from blemish.errors import InputError
 PRECISIONS = ("f32", "bf16", "f16")
 _MOST_RECORDED = 4
 _WARM_UPS = 3
+_PROCESS = threading.RLock()
+"""Held while PyTorch is set for one network: its settings are those of the whole process."""
 
 
 def choose_device(torch: Any, name: str) -> Any:
@@ -91,31 +94,29 @@ def check_precision(precision: str) -> None:
 def arithmetic(torch: Any, *, exact: bool, threads: int | None) -> Iterator[None]:
     """No gradients; true float32 on GPUs that would round to 10 bits, if `exact`; CPU threads.
 
-    PyTorch keeps these settings per process: they are put back afterwards.
+    PyTorch keeps these settings per process: one thread at a time has them, all networks
+    together, and they are put back afterwards.
     """
-    before = torch.get_num_threads()
-    matmul = torch.backends.cuda.matmul
-    tf32 = matmul.allow_tf32
-    flags = torch.backends.cudnn.flags(
-        enabled=True, benchmark=True, deterministic=False, allow_tf32=not exact
-    )
-    with torch.inference_mode(), flags:
-        try:
-            matmul.allow_tf32 = not exact
-            if threads is not None:
-                torch.set_num_threads(threads)
-            yield
-        finally:
-            matmul.allow_tf32 = tf32
-            if threads is not None:
-                torch.set_num_threads(before)
+    with _PROCESS, contextlib.ExitStack() as afterwards:
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        afterwards.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
+        if threads is not None:
+            afterwards.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(threads)
+        matmul.allow_tf32 = not exact
+        afterwards.enter_context(
+            cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=not exact)
+        )
+        afterwards.enter_context(torch.inference_mode())
+        yield
 
 
 class Recorded:
     """A function of images, recorded as a CUDA graph per number of images; else called.
 
     A recorded function costs one call from Python however many kernels it starts. Memory is kept
-    for the last few numbers of images.
+    for the last few numbers of images. One recording is made at a time, under the lock of
+    `arithmetic`; what other threads do on the GPU meanwhile does not spoil it.
 
     Parameters
     ----------
@@ -154,6 +155,10 @@ class Recorded:
         return tuple(output.clone() for output in outputs)
 
     def _record(self, images: Any) -> tuple[Any, Any, tuple[Any, ...]]:
+        with _PROCESS:
+            return self._recording(images)
+
+    def _recording(self, images: Any) -> tuple[Any, Any, tuple[Any, ...]]:
         cuda = self._torch.cuda
         static = images.to(self._device, copy=True)
         stream = cuda.Stream(self._device)
@@ -163,6 +168,7 @@ class Recorded:
                 self._function(static)
         cuda.current_stream(self._device).wait_stream(stream)
         graph = cuda.CUDAGraph()
-        with cuda.device(self._device), cuda.graph(graph):
+        alone = cuda.graph(graph, capture_error_mode="thread_local")
+        with cuda.device(self._device), alone:
             outputs = self._function(static)
         return graph, static, outputs

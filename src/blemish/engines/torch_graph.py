@@ -62,10 +62,9 @@ class TorchGraph:
         model = onnx.load_model_from_string(backbone.onnx)
         _check(model, backbone)
         self._constants = {each.name: self._constant(each) for each in model.graph.initializer}
-        self._nodes = self._prepared(model.graph.node)
-        for node in model.graph.node:
-            if node.op_type in _MULTIPLY:
-                self._lower(node.input, dtype)
+        self._nodes = self._prepared(model.graph.node, dtype)
+        used = {*self._outputs, *(name for node in self._nodes for name in node.inputs)}
+        self._constants = {name: v for name, v in self._constants.items() if name in used}
 
     def __call__(self, images: Any) -> list[Any]:
         """Run the graph.
@@ -82,19 +81,23 @@ class TorchGraph:
         values[INPUT_NAME] = images.contiguous(memory_format=self._layout)
         for node in self._nodes:
             inputs = [values[name] if name else None for name in node.inputs]
-            found = node.operator(self._torch, inputs, node.attributes)
-            several = found if isinstance(found, tuple) else (found,)
-            values.update(zip(node.outputs, several, strict=False))
+            values.update(_named(node.outputs, node.operator(self._torch, inputs, node.attributes)))
             for name in node.forgotten:
                 values.pop(name, None)
         return [values[name] for name in self._outputs]
 
-    def _lower(self, names: Sequence[str], dtype: Any) -> None:
-        """Put the weights of a product into the precision it is computed in."""
-        for name in names:
-            value = self._constants.get(name)
-            if value is not None and value.is_floating_point():
-                self._constants[name] = value.to(dtype)
+    def _lowered(self, name: str, dtype: Any) -> str:
+        """Name of a product's weights in the precision it is computed in.
+
+        They are a constant of their own: another operator may read the same one.
+        """
+        value = self._constants.get(name)
+        if value is None or not value.is_floating_point() or value.dtype == dtype:
+            return name
+        lowered = f"{name} as {dtype}"
+        if lowered not in self._constants:
+            self._constants[lowered] = value.to(dtype)
+        return lowered
 
     def _constant(self, tensor: Any) -> Any:
         """A constant: floating-point arrays on the device, single numbers and integers not."""
@@ -109,20 +112,21 @@ class TorchGraph:
         value = value.to(self._device)
         return value.contiguous(memory_format=self._layout) if value.ndim == 4 else value
 
-    def _prepared(self, nodes: Sequence[Any]) -> list[_Node]:
+    def _prepared(self, nodes: Sequence[Any], dtype: Any) -> list[_Node]:
         """Nodes in order; constants among them become values at once."""
         last_use = {name: k for k, node in enumerate(nodes) for name in node.input}
         kept = {*self._outputs, ""}
         prepared = []
         for k, node in enumerate(nodes):
-            stated = {each.name: self._attribute(each, node) for each in node.attribute}
+            stated = Attributes({a.name: self._attribute(a, node) for a in node.attribute})
             operator, inputs = OPERATORS[node.op_type], tuple(node.input)
             if all(name in self._constants for name in inputs):
                 values = [self._constants[name] for name in inputs]
-                found = operator(self._torch, values, stated)
-                self._constants[node.output[0]] = found
+                self._constants.update(_named(node.output, operator(self._torch, values, stated)))
                 continue
             forgotten = {name for name in inputs if last_use[name] == k} - kept
+            if node.op_type in _MULTIPLY:
+                inputs = tuple(self._lowered(name, dtype) for name in inputs)
             prepared.append(
                 _Node(
                     operator,
@@ -145,6 +149,12 @@ class TorchGraph:
         if node.op_type == "Constant":
             return self._constant(value)
         return self._torch.from_numpy(np.array(numpy_helper.to_array(value)))
+
+
+def _named(names: Sequence[str], found: Any) -> dict[str, Any]:
+    """What an operator has found, one or several, by the names of the node's outputs."""
+    several = found if isinstance(found, tuple) else (found,)
+    return {name: value for name, value in zip(names, several, strict=False) if name}
 
 
 def _check(model: Any, backbone: Backbone) -> None:

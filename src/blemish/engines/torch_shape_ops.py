@@ -1,6 +1,7 @@
 """ONNX operators that move, cut and join values, or compute with shapes, in PyTorch.
 
 Signature and conventions: see `torch_ops`. Whole numbers (shapes, axes) stay on the CPU.
+What an operator must keep on the device, it keeps in the attributes of its node.
 """
 
 # ruff: noqa: ARG001 - all operators have one signature
@@ -9,10 +10,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
-Attributes = Mapping[str, Any]
+
+class Attributes(dict[str, Any]):
+    """Attributes of a node, and the indices that it keeps on the device while it lives."""
+
+    def __init__(self, stated: Mapping[str, Any]) -> None:
+        super().__init__(stated)
+        self._indices: dict[tuple[tuple[int, ...], Any], Any] = {}
+
+    def index(self, torch: Any, places: tuple[int, ...], device: Any) -> Any:
+        """Index on the device: a CUDA graph cannot copy it there, but points to it."""
+        found = self._indices.get((places, device))
+        if found is None:
+            found = torch.tensor(places, dtype=torch.int64, device=device)
+            self._indices[places, device] = found
+        return found
+
+
 Operator = Callable[[Any, Sequence[Any], Attributes], Any]
 
 _LONGEST = 2**31  # no axis is; ONNX writes the lowest int64 for "down to the first"
@@ -32,12 +48,6 @@ def matched(torch: Any, values: Sequence[Any]) -> list[Any]:
     return [v.to(low[0]) if v.is_floating_point() and v.ndim else v for v in values]
 
 
-@cache
-def _index(torch: Any, places: tuple[int, ...], device: Any) -> Any:
-    """Index on the device, kept for ever: a CUDA graph cannot copy it there, but points to it."""
-    return torch.tensor(places, dtype=torch.int64, device=device)
-
-
 def _identity(torch: Any, values: Sequence[Any], stated: Attributes) -> Any:
     return values[0]
 
@@ -51,7 +61,7 @@ def _gather(torch: Any, values: Sequence[Any], stated: Attributes) -> Any:
     axis = stated.get("axis", 0) % source.ndim
     size = source.shape[axis]
     places = tuple(place % size for place in index.reshape(-1).tolist())
-    picked = torch.index_select(source, axis, _index(torch, places, source.device))
+    picked = torch.index_select(source, axis, stated.index(torch, places, source.device))
     return picked.reshape([*source.shape[:axis], *index.shape, *source.shape[axis + 1 :]])
 
 
@@ -105,7 +115,7 @@ def _slice(torch: Any, values: Sequence[Any], stated: Attributes) -> Any:
             found = found[(slice(None),) * (axis % found.ndim) + (place,)]
         else:
             places = tuple(range(found.shape[axis])[place])
-            found = torch.index_select(found, axis, _index(torch, places, found.device))
+            found = torch.index_select(found, axis, stated.index(torch, places, found.device))
     return found
 
 

@@ -12,10 +12,10 @@ from string import Template
 import blemish
 from blemish.backbones.backbone import INPUT_NAME
 from blemish.export.folder import FORMAT
-from blemish.export.onnx import level_grids
 from blemish.graph import MAP, SCORE, graph_outputs
 from blemish.model import Model
 from blemish.preprocessing import Preprocessing
+from blemish.scoring import ceiling
 
 VERSION = 1
 """Of the format of `model.json`."""
@@ -24,12 +24,11 @@ IMAGE_RATES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 PIXEL_RATES = (0.01, 0.001, 0.0001, 0.00001)
 
 _UNITS = {
-    "gaussian": "Mahalanobis distance: 0 is the mean of good images, no upper bound",
-    "hybrid": "half of the Mahalanobis distance and a Chebyshev bound: 0 and up, no upper bound",
-    "hybrid-calibrated": "distance and deviation on one scale, that of the Mahalanobis distance: "
-    "0 and up, no upper bound",
+    "gaussian": "Mahalanobis distance",
+    "hybrid": "half of the Mahalanobis distance and a Chebyshev bound",
+    "hybrid-calibrated": "distance and deviation on one scale, that of the Mahalanobis distance",
 }
-_BOUND = "Chebyshev bound: 0 is normal, at most 1"
+_BOUND = "Chebyshev bound"
 
 _RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 _RUNS = {
@@ -63,7 +62,6 @@ def describe(
     """
     height, width = model.size
     backbone = model.backbone
-    score = model.settings.score
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -80,7 +78,12 @@ def describe(
         },
         "outputs": _outputs(model),
         "preprocessing": _preprocessing(model.preprocessing, model.settings.value_range),
-        "score": {"name": score, "unit": _UNITS.get(score, _BOUND), "top_k": model.settings.top_k},
+        "score": {
+            "name": model.settings.score,
+            "unit": _unit(model),
+            "top_k": model.settings.top_k,
+            "top_k_counts": "positions of every layer" if _is_separate(model) else "pixels",
+        },
         "threshold": model.threshold().value,
         "pixel_threshold": model.pixel_threshold(),
         "thresholds": _thresholds(model),
@@ -106,8 +109,43 @@ def example(model: Model, target: str) -> str:
     )
 
 
+def _is_separate(model: Model) -> bool:
+    """Whether the layers are judged one by one, and their scores put together."""
+    return model.fitted.weights is not None
+
+
+def _is_standardised(model: Model) -> bool:
+    return any(part.standardisation is not None for part in model.parts)
+
+
+def _unit(model: Model) -> str:
+    """What map and image score are measured in, and where they end."""
+    unit = _UNITS.get(model.settings.score, _BOUND)
+    if _is_separate(model):
+        each = "standardised scores" if _is_standardised(model) else "scores"
+        return (
+            f"weighted sum of the {each} of the layers ({unit}), each divided by what it spreads "
+            "over good images; the image score is the same of their highest positions"
+        )
+    if _is_standardised(model):
+        return f"{unit}, standardised to that of the average position: 0 and up"
+    most = ceiling(model.settings.score, model.settings.chebyshev_scale)
+    if most is not None:
+        return f"{unit}: 0 is normal, at most {most:.6g}"
+    if model.settings.score == "gaussian":
+        return f"{unit}: 0 is the mean of good images, no upper bound"
+    return f"{unit}: 0 and up, no upper bound"
+
+
+def _level_meaning(model: Model) -> str:
+    if not _is_separate(model):
+        return "what this layer contributes, row by row"
+    each = "standardised score" if _is_standardised(model) else "score"
+    return f"{each} of this layer by itself, row by row"
+
+
 def _outputs(model: Model) -> dict[str, object]:
-    grids = level_grids(model)
+    grids = list(zip(model.level_names, model.pyramid.grids, strict=True))
     found: dict[str, object] = {
         MAP: {
             "shape": ["N", 1, *model.size],
@@ -119,12 +157,12 @@ def _outputs(model: Model) -> dict[str, object]:
         },
     }
     names = graph_outputs(len(grids))[2:]
-    for name, (layer, grid) in zip(names, grids.items(), strict=True):
+    for name, (layer, grid) in zip(names, grids, strict=True):
         found[name] = {
             "shape": ["N", grid[0] * grid[1]],
             "layer": layer,
             "grid": list(grid),
-            "meaning": "what this layer contributes, row by row",
+            "meaning": _level_meaning(model),
         }
     return found
 

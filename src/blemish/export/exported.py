@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,12 +16,17 @@ from blemish.errors import ModelFileError, ShapeError
 from blemish.export.description import VERSION
 from blemish.export.folder import DESCRIPTION_FILE, FORMAT
 from blemish.export.onnx import MODEL_FILE
-from blemish.export.openvino import XML_FILE
+from blemish.export.openvino import BIN_FILE, XML_FILE
 from blemish.export.runtimes import Runtime, open_onnx, open_openvino
 from blemish.graph import MAP, SCORE
 from blemish.loading import ImageLike, load_input
 from blemish.model import Score
 from blemish.preprocessing import Preprocessing
+
+T = TypeVar("T")
+_Level = tuple[str, tuple[int, int]]  # layer and grid
+
+_FILES = {"onnx": {MODEL_FILE}, "openvino": {XML_FILE, BIN_FILE}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Export:
     threshold: float
     pixel_threshold: float
     _runtime: Runtime = field(repr=False)
+    _value_range: tuple[float, float] | None = field(repr=False)
+    _levels: Mapping[str, _Level] = field(repr=False)
 
     @property
     def runtime(self) -> str:
@@ -58,12 +65,7 @@ class Export:
         ImageError, InputError
             As `Model.score`.
         """
-        value_range = self.about["preprocessing"]["value_range"]
-        loaded = load_input(
-            image,
-            self.preprocessing,
-            value_range=None if value_range is None else tuple(value_range),
-        )
+        loaded = load_input(image, self.preprocessing, value_range=self._value_range)
         return self.score_inputs(loaded[None])[0]
 
     def score_inputs(self, inputs: Float32Array) -> list[Score]:
@@ -90,9 +92,7 @@ class Export:
             return []
         found = self._runtime.run(np.ascontiguousarray(inputs, dtype=np.float32))
         levels = {
-            about["layer"]: found[name].reshape(-1, *about["grid"])
-            for name, about in self.about["outputs"].items()
-            if name not in (MAP, SCORE)
+            layer: found[name].reshape(-1, *grid) for name, (layer, grid) in self._levels.items()
         }
         return [
             Score(
@@ -123,7 +123,6 @@ def load_export(folder: Path | str) -> Export:
     """
     folder = Path(folder)
     about = _read_description(folder)
-    _check_files(folder, about["files"])
     try:
         how = about["preprocessing"]
         preprocessing = Preprocessing(
@@ -132,15 +131,20 @@ def load_export(folder: Path | str) -> Export:
             roi=_tuple(how["roi"]),
             interpolation=how["interpolation"],
         )
-        names: Sequence[str] = [*about["outputs"]]
+        value_range = None if how["value_range"] is None else _pair(how["value_range"], float)
+        levels = _levels(about["outputs"])
         threshold, pixel = float(about["threshold"]), float(about["pixel_threshold"])
-    except (KeyError, TypeError, ValueError) as error:
+        if set(about["files"]) != _FILES[about["target"]]:
+            raise ValueError("files of another target")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _damaged(folder) from error
-    if MODEL_FILE in about["files"]:
+    _check_files(folder, about["files"])
+    names = [MAP, SCORE, *levels]
+    if about["target"] == "onnx":
         runtime = open_onnx(folder / MODEL_FILE, names)
     else:
         runtime = open_openvino(folder / XML_FILE, names)
-    return Export(about, preprocessing, threshold, pixel, runtime)
+    return Export(about, preprocessing, threshold, pixel, runtime, value_range, levels)
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -183,6 +187,22 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
                 f"{path} must be as it was written, but its checksum differs: it is damaged or "
                 "was changed. Copy it again, or export the model again."
             )
+
+
+def _levels(outputs: Mapping[str, Any]) -> dict[str, _Level]:
+    """Layer and grid by the name of the output; `KeyError` and so on if something is missing."""
+    if not {MAP, SCORE} <= outputs.keys():
+        raise KeyError(SCORE)
+    return {
+        name: (str(about["layer"]), _pair(about["grid"], int))
+        for name, about in outputs.items()
+        if name not in (MAP, SCORE)
+    }
+
+
+def _pair(values: Any, kind: Callable[[Any], T]) -> tuple[T, T]:
+    first, second = values
+    return kind(first), kind(second)
 
 
 def _tuple(value: Any) -> Any:

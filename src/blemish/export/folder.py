@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -28,9 +29,11 @@ FILES = frozenset(
 )
 """All that an export may hold."""
 
+_CANNOT_BE_RENAMED = (errno.EBUSY, errno.EXDEV)
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but an older export.
+
+def check_folder(folder: Path, *, besides: str = "") -> None:
+    """Refuse a folder that holds anything but an older export, `besides` one name.
 
     Raises
     ------
@@ -41,7 +44,7 @@ def check_folder(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise OutputError(f"{folder} must be a folder, but is a file. Name another folder.")
-    found = sorted(path.name for path in folder.iterdir())
+    found = sorted(path.name for path in folder.iterdir() if path.name != besides)
     if not found or (_is_export(folder) and FILES.issuperset(found)):
         return
     other = [name for name in found if name not in FILES] or found
@@ -53,7 +56,11 @@ def check_folder(folder: Path) -> None:
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Give a new folder beside `folder` that takes its name if all goes well.
+    """Give a new folder that takes the place of `folder` if all goes well.
+
+    It lies beside `folder` and is renamed. Only where that cannot be, since `folder` is the working
+    directory or a mount point, are its files moved into `folder` one by one, `model.json` last:
+    until then, checksums that do not fit tell that the export is not whole.
 
     Yields
     ------
@@ -67,19 +74,31 @@ def written_whole(folder: Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(folder))  # a link stays, and leads to what is new
     check_folder(folder)
-    beside = target.parent / f".{target.name[:40]}-{secrets.token_hex(6)}"
+    stays = _must_stay(target)
+    new = (target if stays else target.parent) / f".{target.name[:40]}-{secrets.token_hex(6)}"
+    with _writing(folder):
+        new.mkdir(parents=True)
     try:
-        beside.mkdir(parents=True)
-        yield beside
-        check_folder(folder)  # minutes may have gone by
-        _take_place(beside, target)
+        yield new
+        with _writing(folder):
+            check_folder(folder, besides=new.name)  # minutes may have gone by
+            if stays:
+                _move_in(new, target)
+            else:
+                _take_place(new, target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"{folder} must be a folder that can be written, but writing it failed: "
             f"{error.strerror or error}. Name another place, or make room."
         ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _is_export(folder: Path) -> bool:
@@ -89,16 +108,44 @@ def _is_export(folder: Path) -> bool:
     return False
 
 
+def _must_stay(target: Path) -> bool:
+    """Whether a folder is the working directory or a mount point, which no other can replace."""
+    with contextlib.suppress(OSError):
+        return target.exists() and (os.path.ismount(target) or target.samefile(Path.cwd()))
+    return False
+
+
 def _take_place(new: Path, target: Path) -> None:
-    """Rename; what was there before is back if that fails."""
+    """Rename, or else move in; what was there before is back if that fails."""
     if not target.exists():
         new.rename(target)
         return
     old = target.parent / f".{target.name[:40]}-{secrets.token_hex(6)}"
-    target.rename(old)
+    try:
+        target.rename(old)
+    except OSError as error:
+        if error.errno not in _CANNOT_BE_RENAMED:
+            raise
+        _move_in(new, target)
+        return
     try:
         new.rename(target)
     except BaseException:
         old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _move_in(new: Path, target: Path) -> None:
+    """Move the files of one folder into another, and remove what an older export leaves."""
+    before = {path.name for path in target.iterdir()}
+    names = sorted(path.name for path in new.iterdir())
+    try:
+        for name in sorted(names, key=DESCRIPTION_FILE.__eq__):  # the description last
+            shutil.move(new / name, target / name)
+    except BaseException:
+        for name in set(names) - before:
+            (target / name).unlink(missing_ok=True)
+        raise
+    for name in FILES.intersection(before).difference(names):
+        (target / name).unlink()

@@ -60,21 +60,9 @@ def export_graph(model: Model) -> onnx.ModelProto:
     return graph
 
 
-def level_grids(model: Model) -> dict[str, tuple[int, int]]:
-    """Rows and columns of what every layer contributes, coarse to fine."""
-    blank = np.zeros((1, 3, *model.size), np.float32)
-    levels = model.score_inputs(blank)[0].level_grids
-    return {name: (level.shape[0], level.shape[1]) for name, level in levels.items()}
-
-
 def _numbers(model: Model) -> int:
     """At most how many numbers the Gaussian part of a graph has."""
-    dims = [dims for dims in model.embedding.dims if dims][::-1]
-    total = visible = 0
-    for own, (rows, columns) in zip(dims, level_grids(model).values(), strict=True):
-        visible += own
-        total += own * visible * (1 if model.settings.shared else rows * columns)
-    return total
+    return sum(rows.size for part in model.parts for rows in part.moments.scatters)
 
 
 def halve_constants(graph: onnx.ModelProto) -> list[str]:

@@ -76,10 +76,12 @@ class ExportReport:
         for name, drift, difference, limit in (
             ("score", parity.score_drift, parity.score_difference, parity.limits.score),
             ("map", parity.map_drift, parity.map_difference, parity.limits.map),
-            ("level", parity.level_drift, parity.level_difference, parity.limits.map),
+            ("level", parity.level_drift, parity.level_difference, parity.limits.level),
         ):
             found = f"{drift:.2g} spreads ({difference:.2g})"
             rows.append((f"{name} difference", found, f"{limit:g} spreads"))
+        least = f"at least {parity.limits.correlation:g}"
+        rows.append(("correlation of maps", f"{parity.map_correlation:.4f}", least))
         rows.append(("mean shift of scores", f"{parity.score_shift:+.2g} spreads", ""))
         rows.append(("changed decisions", str(parity.changed_decisions), str(parity.most_changed)))
         if self.ranking is not None:
@@ -100,8 +102,8 @@ class ExportReport:
             "",
             "The model in 32-bit floats against the files of this folder, run by the program they",
             "are made for. A spread is the standard deviation of the leave-one-out scores of good",
-            "images, or, for maps and levels, of the pixels of their maps; above the threshold,",
-            "what a value exceeds it by is added to the spread.",
+            "images, or of the pixels of their maps, or of the values of a level; above the",
+            "threshold, what a value exceeds it by is added to the spread.",
             "",
             "| | found | limit |",
             "|---|---|---|",
