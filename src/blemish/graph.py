@@ -82,14 +82,13 @@ def fuse(fitted: Fitted, judge: Judge) -> bytes:
 
     _check_score(fitted)
     model = onnx.load_model_from_string(fitted.backbone.onnx)
-    graph = GraphNodes(_opset_of(model, fitted.backbone))
+    graph = GraphNodes(_opset_of(model, fitted.backbone), model.graph)
     levels = embedded_levels(graph, fitted.backbone, fitted.embedding)
     contributions = _judged(graph, judge, levels)
     outputs = graph_outputs(len(contributions))
     for contribution, name in zip(contributions, outputs[2:], strict=True):
         graph.add("Identity", contribution, name=name)
     model.graph.node.extend(graph.nodes)
-    model.graph.initializer.extend(graph.constants)
     del model.graph.output[:], model.graph.value_info[:]
     shapes: list[list[str | int | None]] = [["N", 1, *fitted.preprocessing.size], ["N"]]
     shapes += [["N", fitted.pyramid.positions(k)] for k in range(len(contributions))]

@@ -15,20 +15,25 @@ OURS = "blemish."
 class GraphNodes:
     """Nodes and constants to append to a graph of some opset; names that no backbone uses."""
 
-    def __init__(self, opset: int) -> None:
-        self._opset = opset
+    def __init__(self, opset: int, graph: Any) -> None:
+        self._opset, self._graph = opset, graph
+        self._constants = 0
         self.nodes: list[Any] = []
-        self.constants: list[Any] = []
 
     def constant(self, values: NDArray[Any] | float) -> str:
-        """Add a constant: whole numbers as int64, all else as float32."""
-        from onnx import numpy_helper  # noqa: PLC0415 - slow to import
+        """Add a constant: whole numbers as int64, all else as float32.
 
+        It is put into the graph at once, for it may be large and should not be there twice.
+        """
         array = np.asarray(values)
         kind = np.int64 if array.dtype.kind == "i" else np.float32
-        name = f"{OURS}constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(array.astype(kind), name))
-        return name
+        tensor = self._graph.initializer.add()
+        tensor.name = f"{OURS}constant{self._constants}"
+        tensor.data_type = tensor.INT64 if kind == np.int64 else tensor.FLOAT
+        tensor.dims.extend(array.shape)
+        tensor.raw_data = array.astype(kind, copy=False).tobytes()
+        self._constants += 1
+        return str(tensor.name)
 
     def add(
         self, kind: str, *inputs: str, name: str | None = None, outputs: int = 1, **attributes: Any

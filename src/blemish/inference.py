@@ -14,6 +14,7 @@ import numpy as np
 
 from blemish.arrays import Float32Array
 from blemish.backbones import Backbone
+from blemish.cores import one_blas_thread
 from blemish.embedding import Embedding
 from blemish.engines.compiled_cache import cache_key
 from blemish.engines.engine import EngineSettings
@@ -54,7 +55,9 @@ class PlainInference:
 
     def __call__(self, inputs: Float32Array) -> Found:
         """Score a batch."""
-        return self._judge(self._embedding(self._extractor(inputs)))
+        embeddings = self._embedding(self._extractor(inputs))
+        with one_blas_thread():  # others would spin on, and slow the next network by half
+            return self._judge(embeddings)
 
 
 class FusedInference:
