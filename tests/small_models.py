@@ -1,8 +1,10 @@
 """A tiny network and a tiny product, so that whole fits take milliseconds."""
 
+import dataclasses
 from functools import lru_cache
 
 import numpy as np
+import onnx
 
 from blemish.backbones import Backbone, Layer
 from blemish.fitting import fit
@@ -50,3 +52,29 @@ def small_model(count=40, images=None, ignore_mask=None, backbone=None, **settin
         backbone=tiny_backbone() if backbone is None else backbone,
         ignore_mask=ignore_mask,
     )
+
+
+def doubled_backbone():
+    """A backbone whose coarse layer has twice the channels of the fine one, for layer sums."""
+    model = onnx.load_model_from_string(tiny_backbone().onnx)
+    weight = next(w for w in model.graph.initializer if w.name == "coarse.weight")
+    kernel = onnx.numpy_helper.to_array(weight)
+    wider = np.concatenate([kernel, kernel[:3] * np.float32(0.5)])
+    weight.CopyFrom(onnx.numpy_helper.from_array(wider, "coarse.weight"))
+    del model.graph.output[1].type.tensor_type.shape.dim[:]
+    fine, coarse = tiny_backbone().layers
+    return dataclasses.replace(
+        tiny_backbone(),
+        onnx=model.SerializeToString(),
+        layers=(fine, dataclasses.replace(coarse, channels=8)),
+    )
+
+
+def model_of(settings, score="gaussian"):
+    backbone = doubled_backbone() if settings.get("layer_sums") else None
+    return small_model(score=score, backbone=backbone, **settings)
+
+
+def inputs_of(model):
+    images = [good_image(5), spoiled_image(6)[0], spoiled_image(7)[0]]
+    return np.stack([model.preprocessing.apply(image) for image in images])

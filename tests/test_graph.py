@@ -11,7 +11,7 @@ from blemish.errors import BackboneError
 from blemish.graph import FUSED_SCORES, fuse, graph_outputs
 from blemish.inference import FusedInference, PlainInference
 from blemish.scoring import SCORES
-from small_models import SIZE, good_image, small_model, spoiled_image, tiny_backbone
+from small_models import SIZE, good_image, inputs_of, model_of, small_model, spoiled_image
 
 HALF = np.zeros(SIZE, bool)
 HALF[:16] = True
@@ -49,32 +49,6 @@ def in_one_graph(model, inputs, batch=1):
     return FusedInference(
         lambda size: GraphRunner(fused(model), names, model.size, name="tiny", batch=size), batch
     )(inputs)
-
-
-def inputs_of(model):
-    images = [good_image(5), spoiled_image(6)[0], spoiled_image(7)[0]]
-    return np.stack([model.preprocessing.apply(image) for image in images])
-
-
-def doubled_backbone():
-    """A backbone whose coarse layer has twice the channels of the fine one, for layer sums."""
-    model = onnx.load_model_from_string(tiny_backbone().onnx)
-    weight = next(w for w in model.graph.initializer if w.name == "coarse.weight")
-    kernel = onnx.numpy_helper.to_array(weight)
-    wider = np.concatenate([kernel, kernel[:3] * np.float32(0.5)])
-    weight.CopyFrom(onnx.numpy_helper.from_array(wider, "coarse.weight"))
-    del model.graph.output[1].type.tensor_type.shape.dim[:]
-    fine, coarse = tiny_backbone().layers
-    return dataclasses.replace(
-        tiny_backbone(),
-        onnx=model.SerializeToString(),
-        layers=(fine, dataclasses.replace(coarse, channels=8)),
-    )
-
-
-def model_of(settings, score="gaussian"):
-    backbone = doubled_backbone() if settings.get("layer_sums") else None
-    return small_model(score=score, backbone=backbone, **settings)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

@@ -79,6 +79,11 @@ class Fitted:
         )
 
     @property
+    def whitening_numbers(self) -> int:
+        """How many numbers the whitening rows of all parts have, zeros included."""
+        return sum(rows.size for part in self.parts for rows in part.moments.scatters)
+
+    @property
     def count(self) -> int:
         """Number of images fitted."""
         return self.parts[0].moments.count

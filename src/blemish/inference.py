@@ -176,10 +176,9 @@ def can_fuse(fitted: Fitted) -> bool:
     Its score must have one, the backbone's graph must be such that it can be extended, and what
     is put behind it must not be too large.
     """
-    size = 4 * sum(rows.size for part in fitted.parts for rows in part.moments.scatters)
     return (
         fitted.settings.score in FUSED_SCORES
-        and size <= LARGEST_GRAPH
+        and 4 * fitted.whitening_numbers <= LARGEST_GRAPH
         and can_extend(fitted.backbone)
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from blemish.arrays import Float32Array
 from blemish.errors import BlemishError
-from blemish.loading import in_order, load_input
+from blemish.loading import in_order, load_or_error
 from blemish.model import Decision, Model, Progress
 
 _AHEAD = 4  # images per thread that may be worked on or wait
@@ -62,14 +62,11 @@ def inspect_images(
         With an error instead of a decision where a file cannot be read.
     """
 
-    def load(path: Path) -> Float32Array | BlemishError:
-        try:
-            return load_input(path, model.preprocessing, value_range=model.settings.value_range)
-        except BlemishError as error:
-            return error
-
     def judge(some: Sequence[Path]) -> list[Inspected]:
-        loaded = [load(path) for path in some]
+        loaded = [
+            load_or_error(path, model.preprocessing, value_range=model.settings.value_range)
+            for path in some
+        ]
         readable = [pixels for pixels in loaded if not isinstance(pixels, BlemishError)]
         scores = iter(model.score_inputs(np.stack(readable)) if readable else [])
         return [

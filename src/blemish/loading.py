@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -52,6 +53,19 @@ def load_input(
         raise ImageError(f"{image}: {error}") from error
 
 
+def load_or_error(
+    image: ImageLike,
+    preprocessing: Preprocessing,
+    *,
+    value_range: tuple[float, float] | None = None,
+) -> Float32Array | BlemishError:
+    """Input of one image, as `load_input`; where it cannot be had, the error is returned."""
+    try:
+        return load_input(image, preprocessing, value_range=value_range)
+    except BlemishError as error:
+        return error
+
+
 def load_ahead(
     images: Iterable[ImageLike],
     preprocessing: Preprocessing,
@@ -62,14 +76,9 @@ def load_ahead(
 
     Never more than a few images are held at a time.
     """
-
-    def load(image: ImageLike) -> Float32Array | BlemishError:
-        try:
-            return load_input(image, preprocessing, value_range=value_range)
-        except BlemishError as error:
-            return error
-
-    return in_order(load, images)
+    return in_order(
+        partial(load_or_error, preprocessing=preprocessing, value_range=value_range), images
+    )
 
 
 def in_order(

@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -21,9 +20,9 @@ from blemish.torch_runner import TorchRunner  # noqa: E402
 from small_models import (  # noqa: E402
     SIZE,
     good_image,
+    inputs_of,
+    model_of,
     small_model,
-    spoiled_image,
-    tiny_backbone,
 )
 
 HALF = np.zeros(SIZE, bool)
@@ -65,34 +64,8 @@ SETTINGS = [
 ]
 
 
-def doubled_backbone():
-    """A backbone whose coarse layer has twice the channels of the fine one, for layer sums."""
-    model = onnx.load_model_from_string(tiny_backbone().onnx)
-    weight = next(w for w in model.graph.initializer if w.name == "coarse.weight")
-    kernel = onnx.numpy_helper.to_array(weight)
-    wider = np.concatenate([kernel, kernel[:3] * np.float32(0.5)])
-    weight.CopyFrom(onnx.numpy_helper.from_array(wider, "coarse.weight"))
-    del model.graph.output[1].type.tensor_type.shape.dim[:]
-    fine, coarse = tiny_backbone().layers
-    return dataclasses.replace(
-        tiny_backbone(),
-        onnx=model.SerializeToString(),
-        layers=(fine, dataclasses.replace(coarse, channels=8)),
-    )
-
-
-def model_of(settings, score="gaussian"):
-    backbone = doubled_backbone() if settings.get("layer_sums") else None
-    return small_model(score=score, backbone=backbone, **settings)
-
-
 def runner_of(model, device="cpu", **settings):
     return TorchRunner(model.fitted, model._judge, device=device, **settings)
-
-
-def inputs_of(model):
-    images = [good_image(5), spoiled_image(6)[0], spoiled_image(7)[0]]
-    return np.stack([model.preprocessing.apply(image) for image in images])
 
 
 def plain(model, inputs):

@@ -47,7 +47,7 @@ def export_graph(model: Model) -> onnx.ModelProto:
             f"A model can be exported if its score is one of {', '.join(sorted(FUSED_SCORES))}, "
             f"but it is {score}, which sorts channels and has no graph. Fit with another score."
         )
-    size = len(model.backbone.onnx) + 4 * _numbers(model)
+    size = len(model.backbone.onnx) + 4 * model.fitted.whitening_numbers
     if size > LARGEST_FILE:
         raise InputError(
             f"An exported graph must have at most {LARGEST_FILE / 1e9:.1f} GB, but this one would "
@@ -58,11 +58,6 @@ def export_graph(model: Model) -> onnx.ModelProto:
     for axis, length in zip((2, 3), model.size, strict=True):
         shape.dim[axis].dim_value = length
     return graph
-
-
-def _numbers(model: Model) -> int:
-    """At most how many numbers the Gaussian part of a graph has."""
-    return sum(rows.size for part in model.parts for rows in part.moments.scatters)
 
 
 def halve_constants(graph: onnx.ModelProto) -> list[str]:
