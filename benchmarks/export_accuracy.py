@@ -20,9 +20,10 @@ import numpy as np
 import blemish
 from blemish.arrays import Float32Array
 from blemish.datasets import Sample, read_dataset
+from blemish.decision import Score
 from blemish.engines.engine import EngineSettings
 from blemish.export import PRECISIONS, TARGETS, Export, export_model, load_export
-from blemish.model import Model, Score, load_model
+from blemish.model import Model, load_model
 
 _TIMED = 40
 

@@ -36,7 +36,7 @@ def measured(monkeypatch):
     """Runs that were measured, without fitting anything."""
     done = []
 
-    def measure(data, settings, backbone, identity, progress):
+    def measure(data, settings, backbone, engine, identity, progress):
         progress and progress("moments", 0, 6)
         run = replace(made_up_run("any", "gaussian", 0), identity=identity)
         done.append(run)

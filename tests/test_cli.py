@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from blemish import __version__, load, results
 from blemish.cli import main
 from blemish.cli.fit import fit as fit_command
-from blemish.cli.inspect import find_images
+from blemish.cli.sources import find_images
 from blemish.datasets import read_dataset
 from blemish.evaluation import evaluate
 from blemish.generated import write_product
@@ -33,6 +33,7 @@ NOT_SETTINGS = {
     "ignore_mask",
     "layout",
     "category",
+    "every",
     "quiet",
     "engine",
     "device",
@@ -456,7 +457,9 @@ def test_an_interrupted_inspection_keeps_what_was_decided(model, product, tmp_pa
     write = results.write_bytes
     monkeypatch.setattr(results, "write_bytes", interrupt)
     result = run("inspect", model, product / "test", "--out", out, status=1)
-    assert "Interrupted" in one_line(result)
+    summary, interrupted = result.stderr.splitlines()
+    assert summary.startswith("Inspected 3 of 3 images: ")
+    assert interrupted.startswith("Error: Interrupted.")
     assert len(result.stdout.splitlines()) == 4
     rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
     assert len(rows) >= 3

@@ -6,13 +6,17 @@ import pytest
 from blemish.datasets import (
     NORMAL,
     Sample,
+    detect_layout,
+    read_dataset,
     read_kolektorsdd,
     read_kolektorsdd2,
     read_shanghaitech,
     read_visa,
 )
 from blemish.errors import DatasetError
+from blemish.images import read_image
 from made_up_trees import images, listed, plant, plant_mask, plant_table
+from made_up_videos import write_video
 
 
 def error_of(read, root, split="test", **settings):
@@ -238,9 +242,9 @@ def test_shanghaitech_gives_each_frame_the_mask_of_its_number(shanghaitech):
     clip = shanghaitech / "testing/frames/01_0014"
     masks = shanghaitech / "testing/test_pixel_mask/01_0014.npy"
     assert read_shanghaitech(shanghaitech, split="test", category="01") == [
-        Sample(clip / "000.jpg", NORMAL, category="01"),
-        Sample(clip / "001.jpg", "anomaly", masks, mask_frame=1, category="01"),
-        Sample(clip / "002.jpg", NORMAL, category="01"),
+        Sample(clip / "000.jpg", NORMAL, category="01", clip="01_0014"),
+        Sample(clip / "001.jpg", "anomaly", masks, mask_frame=1, category="01", clip="01_0014"),
+        Sample(clip / "002.jpg", NORMAL, category="01", clip="01_0014"),
     ]
 
 
@@ -273,15 +277,24 @@ def test_shanghaitech_with_a_scene_that_has_no_test_clips(shanghaitech):
     )
 
 
-def test_shanghaitech_with_videos_says_to_extract_their_frames(tmp_path):
-    plant(tmp_path, "training/videos/01_001.avi", "training/videos/01_002.avi")
-    plant(tmp_path, "testing/frames/01_0014/000.jpg")
-    frames = tmp_path / "training/frames"
-    assert error_of(read_shanghaitech, tmp_path, "train") == (
-        f"{frames} must hold the frames of each training clip, but there are only videos: "
-        "01_001.avi, 01_002.avi. Extract the frames of each video, for example: "
-        f"ffmpeg -i 01_001.avi -start_number 0 {frames}/01_001/%03d.jpg"
-    )
+def test_shanghaitech_takes_training_videos_as_they_are_published(shanghaitech):
+    """Beside an extracted clip of the scene, and a clip that is there in both forms."""
+    for clip in ("13_002", "13_001"):
+        write_video(shanghaitech / f"training/videos/{clip}.avi", frames=4)
+    samples = read_shanghaitech(shanghaitech, split="train", category="13")
+    assert images(samples, shanghaitech / "training") == [
+        *(f"frames/13_001/00{number}.jpg" for number in range(3)),
+        *(f"videos/13_002.avi/00000{number}" for number in range(4)),
+    ]
+    assert [sample.clip for sample in samples] == ["13_001"] * 3 + ["13_002"] * 4
+    assert read_image(samples[-1].image).shape == (48, 64, 3)
+
+
+def test_shanghaitech_with_videos_only_is_recognised(tmp_path):
+    write_video(tmp_path / "training/videos/01_001.avi", frames=3)
+    (tmp_path / "testing").mkdir()
+    assert detect_layout(tmp_path) == "shanghaitech"
+    assert len(read_dataset(tmp_path, split="train")) == 3
 
 
 @pytest.mark.parametrize("kind", ["test_frame_mask", "test_pixel_mask"])

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from blemish.datasets import read_dataset
+from blemish.decision import Score
 from blemish.engines.engine import EngineSettings
 from blemish.errors import FewImagesWarning, InputError, OutputError
 from blemish.export import export_model, exporting, load_export, runtimes
 from blemish.export import onnx as onnx_target
 from blemish.export.parity import LIMITS, Comparison, Limits
 from blemish.fitting import fit
-from blemish.model import Model, Score
+from blemish.model import Model
 from blemish.settings import FitSettings
 from export_files import FILES, PARTS, copy_of
 from small_models import good_image, good_images, small_model, spoiled_image

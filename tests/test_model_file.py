@@ -83,7 +83,8 @@ def test_a_loaded_model_can_be_updated_like_the_one_in_memory(shrinkage, shared,
         np.testing.assert_allclose(first.norms.quartics, second.norms.quartics)
 
 
-def test_same_images_and_seed_give_the_same_bytes(tmp_path):
+def test_same_images_seed_and_time_give_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     for name in ("a", "b"):
         small_model().save(tmp_path / f"{name}.blemish")
     assert (tmp_path / "a.blemish").read_bytes() == (tmp_path / "b.blemish").read_bytes()
@@ -102,7 +103,7 @@ def test_saving_again_what_was_loaded_gives_the_same_bytes(saved, tmp_path):
 
 def test_header_can_be_read_alone(saved, model):
     header = header_of(saved)
-    assert header["version"] == 2
+    assert header["version"] == 3
     assert header["settings"]["dims"] is None
     assert header["parts"][0]["moments"] == {"count": 40, "shared": False}
     assert header["backbone"]["sha256"] == model.backbone.sha256
@@ -158,11 +159,11 @@ def rewrite(path, change, *, sign=False):
 
 
 def test_a_newer_format_says_which_version_to_install(saved):
-    rewrite(saved, lambda header, _: header.update(version=3, written_by="3.1.0"))
+    rewrite(saved, lambda header, _: header.update(version=4, written_by="3.1.0"))
     with pytest.raises(ModelFileError) as caught:
         load_model(saved)
     assert str(caught.value) == (
-        f"{saved} must have format version 2 or older, but has 3: it was written by blemish "
+        f"{saved} must have format version 3 or older, but has 4: it was written by blemish "
         "'3.1.0'. Install that version or a newer one."
     )
 

@@ -151,10 +151,49 @@ JOINT = {
         "ValueError: ignored pixels are bool (3, 3), not bool (32, 24)",
     ),
     "standardisation": (
+        lambda header, tensors: tensors.update(
+            {"0.standardisation.mean": np.ones(192), "0.standardisation.squares": np.ones(192)}
+        )
+        or header["parts"][0].update(standardisation={"images": 40}),
+        "ValueError: standardise is False, but the part says otherwise",
+    ),
+    "names of fewer images": (
+        put("records.names", lambda names: names[:-1]),
+        "ValueError: 39 names of 40 images",
+    ),
+    "short digests": (
+        put("records.digests", lambda digests: digests[:, :8].copy()),
+        "ValueError: digests are uint8 (40, 8), not uint8 (40, 16)",
+    ),
+    "statistics that are no numbers": (
+        put("records.statistics", spoilt),
+        "ValueError: statistics are not all finite",
+    ),
+    "a small mean image": (
+        put("mean_image", lambda image: image[:, :4].copy()),
+        "ValueError: mean image are float32 (3, 4, 24), not float32 (3, 32, 24)",
+    ),
+    "a mean image that is no number": (
+        put("mean_image", lambda image: np.full_like(image, np.inf)),
+        "ValueError: a mean image that is not all finite",
+    ),
+    "features of fewer images": (
         lambda _, tensors: tensors.update(
-            {"0.standardisation.gain": np.ones(192), "0.standardisation.offset": np.ones(192)}
+            {f"kept.{k}.features": np.ones((3, 4, 2), np.float16) for k in range(2)}
         ),
-        "ValueError: gain are there, but the settings do without",
+        "ValueError: features of level 0 are float16 (3, 4, 2), not float16 (40, 48, 4)",
+    ),
+    "a journal that lies": (
+        lambda header, _: header["journal"][0].update(action="dream"),
+        "ValueError: an action 'dream' with calibration 'images'",
+    ),
+    "a journal with no time": (
+        lambda header, _: header["journal"][0].update(when="soon"),
+        "ValueError: Invalid isoformat string: 'soon'",
+    ),
+    "a journal that counts nonsense": (
+        lambda header, _: header["journal"][0].update(added=-1),
+        "ValueError: a journal that counts -1 images",
     ),
 }
 SEPARATE = {
@@ -188,17 +227,29 @@ SEPARATE = {
         "ValueError: levels of {'dims': [2], 'grids': [[16, 12]]}, not "
         "Pyramid(grids=((8, 6),), dims=(4,))",
     ),
-    "short gains": (
-        put("1.standardisation.gain", lambda gain: gain[:1]),
-        "ValueError: gain are float64 (1,), not float64 (192,)",
+    "short means": (
+        put("1.standardisation.mean", lambda mean: mean[:1]),
+        "ValueError: means of the standardisation are float64 (1,), not float64 (192,)",
     ),
-    "an offset that is no number": (
-        put("1.standardisation.offset", spoilt),
-        "ValueError: offset are not all finite",
+    "a mean that is no number": (
+        put("1.standardisation.mean", spoilt),
+        "ValueError: means of the standardisation are not all finite",
     ),
-    "no gain": (
-        lambda _, tensors: tensors.pop("1.standardisation.gain"),
-        "ValueError: gain are missing",
+    "squares below 0": (
+        put("1.standardisation.squares", lambda squares: -squares),
+        "ValueError: squares of the standardisation below 0",
+    ),
+    "no images behind a standardisation": (
+        lambda header, _: header["parts"][1]["standardisation"].update(images=0),
+        "ValueError: a standardisation from 0 images",
+    ),
+    "no means": (
+        lambda _, tensors: tensors.pop("1.standardisation.mean"),
+        "KeyError: 'standardisation.mean'",
+    ),
+    "no standardisation": (
+        lambda header, _: header["parts"][1].update(standardisation=None),
+        "ValueError: standardise is True, but the part says otherwise",
     ),
 }
 
@@ -224,7 +275,7 @@ def test_parts_that_no_fit_finds_are_refused(separate, change, why):
 
 
 def test_a_version_may_be_written_as_text(saved):
-    rewrite(saved, lambda header, _: header.update(version="2"), sign=True)
+    rewrite(saved, lambda header, _: header.update(version="3"), sign=True)
     assert load_model(saved).count == 40
 
 

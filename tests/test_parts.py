@@ -122,7 +122,7 @@ def test_ignored_positions_say_nothing_of_the_average():
 
 
 def test_scores_never_fall_below_zero():
-    assert Standardisation(np.ones(1), np.array([-5.0]))(np.array([[2.0]])) == 0.0
+    assert Standardisation(np.ones(1), np.array([-5.0]), Running((1,)))(np.array([[2.0]])) == 0.0
 
 
 def test_levels_are_divided_among_the_parts():
@@ -137,7 +137,7 @@ def test_combination_weighs_maps_and_highest_scores():
     plain = MapSettings(blur="none", upsampling="nearest")
     combination = Combination(
         [MapOperator((1, 1), (2, 2), plain), MapOperator((1, 2), (2, 2), plain)],
-        [None, Standardisation(np.array([1.0, 2.0]), np.array([0.0, 1.0]))],
+        [None, Standardisation(np.array([1.0, 2.0]), np.array([0.0, 1.0]), Running((2,)))],
         [None, np.array([True, False])],
         PartWeights(map=(0.5, 1.0), image=(2.0, 10.0)),
     )

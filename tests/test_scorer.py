@@ -3,13 +3,13 @@ import pytest
 
 from blemish.errors import InputError, NotFittedError
 from blemish.gaussian import Regularisation
+from blemish.score_statistics import learn_statistics
 from blemish.scorer import (
     WITH_STATISTICS,
     LeftOutScorer,
     Scorer,
     ScoreSettings,
     ScoreStatistics,
-    learn_statistics,
 )
 from blemish.scoring import SCORES
 from embeddings import PYRAMID, made_up_levels, moments_of, subset

@@ -13,6 +13,7 @@ from blemish.panels import five_panel
 from blemish.visuals import (
     CONTOUR_COLOUR,
     ColourScale,
+    boxed,
     colour_at,
     contour,
     displayable,
@@ -264,3 +265,27 @@ def test_five_panels_refuse_a_mask_of_another_size():
         "predicted_mask must have shape (40, 60), but has shape (60, 40). "
         "It must have the size of the image it lies on."
     )
+
+
+def test_boxes_are_drawn_around_and_numbered_and_never_outside():
+    picture = np.full((64, 96, 3), 90, np.uint8)
+    drawn = boxed(picture, [(20, 30, 10, 8), (80, 50, 16, 14)])
+    np.testing.assert_array_equal(drawn[31:37, 21:29], 90)  # what the box holds
+    assert (drawn[28, 20:30] == 255).all(), "upper line"
+    assert (drawn[30:38, 18] == 255).all(), "left line"
+    assert (drawn[50:62, 94] == 255).all(), "a line at the edge of the picture"
+    assert (drawn[15:26, 18:30] != 90).any(), "its number"
+    assert (picture == 90).all()
+    np.testing.assert_array_equal(boxed(picture, []), picture)
+
+
+def test_the_last_panel_shows_the_boxes_of_the_map_at_its_own_size():
+    image, mask = np.full((32, 24, 3), 90, np.uint8), np.zeros((32, 24), bool)
+    mask[8:16, 6:12] = True
+    values, scale = mask * 5.0, ColourScale(0.0, 1.0, 4.0)
+    plain = five_panel(image, None, values, mask, scale)
+    shown = five_panel(image, None, values, mask, scale, boxes=[(6, 8, 6, 8)])
+    rows, columns = np.nonzero((plain != shown).any(axis=-1))
+    # eight times as large, in the fifth panel: 78 px below the top, 64 px below the upper edge
+    assert abs(rows.max() - (78 + 8 * 16)) < 8
+    assert columns.min() > plain.shape[1] * 0.7

@@ -16,44 +16,78 @@ __version__ = "0.1.0"
 # Loaded on first use: the command line must answer --help without waiting for NumPy and OpenVINO.
 _HOMES = {
     "BlemishError": "blemish.errors",
-    "Decision": "blemish.model",
+    "Decision": "blemish.decision",
     "EngineSettings": "blemish.engines.engine",
     "Evaluation": "blemish.evaluation",
+    "Explanation": "blemish.explanation",
     "FitSettings": "blemish.settings",
     "Model": "blemish.model",
+    "OperatingPoint": "blemish.operating_points",
+    "Region": "blemish.regions",
+    "RegionSettings": "blemish.regions",
+    "RdMvtec": "blemish.datasets",
     "Sample": "blemish.datasets",
-    "Score": "blemish.model",
+    "Score": "blemish.decision",
     "Threshold": "blemish.threshold",
+    "Watch": "blemish.watching",
+    "calibrate": "blemish.lifecycle",
     "evaluate": "blemish.evaluation",
+    "explain": "blemish.explaining",
     "fit": "blemish.fitting",
+    "fit_like": "blemish.lifecycle",
+    "forget": "blemish.lifecycle",
+    "merge": "blemish.lifecycle",
     "read_dataset": "blemish.datasets",
+    "update": "blemish.lifecycle",
+    "watch_of": "blemish.watched_images",
 }
 
 if TYPE_CHECKING:
-    from blemish.datasets import Sample, read_dataset
+    from blemish.datasets import RdMvtec, Sample, read_dataset
+    from blemish.decision import Decision, Score
     from blemish.engines.engine import EngineSettings
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
+    from blemish.explaining import explain
+    from blemish.explanation import Explanation
     from blemish.fitting import fit
-    from blemish.model import Decision, Model, Score
+    from blemish.lifecycle import calibrate, fit_like, forget, merge, update
+    from blemish.model import Model
     from blemish.model import load_model as load
+    from blemish.operating_points import OperatingPoint
+    from blemish.regions import Region, RegionSettings
     from blemish.settings import FitSettings
     from blemish.threshold import Threshold
+    from blemish.watched_images import watch_of
+    from blemish.watching import Watch
 
 __all__ = [
     "BlemishError",
     "Decision",
     "EngineSettings",
     "Evaluation",
+    "Explanation",
     "FitSettings",
     "Model",
+    "OperatingPoint",
+    "RdMvtec",
+    "Region",
+    "RegionSettings",
     "Sample",
     "Score",
     "Threshold",
+    "Watch",
+    "calibrate",
     "evaluate",
+    "explain",
     "fit",
+    "fit_like",
+    "forget",
     "load",
+    "merge",
     "read_dataset",
+    "update",
+    "watch_of",
 ]
 
 

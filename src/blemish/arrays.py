@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Float64Array = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
+Float16Array = NDArray[np.float16]
 FloatArray = NDArray[np.floating]
 UInt8Array = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]

@@ -11,21 +11,26 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from blemish import __version__
 from blemish.arrays import BoolArray
 from blemish.backbones import Backbone, load_backbone
-from blemish.datasets import Sample, categories, detect_layout, read_dataset
+from blemish.datasets import VERSIONS, RdMvtec, Sample, categories, detect_layout, read_dataset
+from blemish.engines.engine import EngineSettings
 from blemish.errors import BlemishError, InputError, OutputError
 from blemish.evaluation import Evaluation, evaluate
 from blemish.fitting import fit
 from blemish.inspection import Inspected
+from blemish.loading import ImageLike
 from blemish.model import Model, Progress
 from blemish.run_log import Run, RunLog
 from blemish.settings import FitSettings
+from blemish.videos import file_of
 
 METRICS = {
     "image_auroc": "image AUROC",
@@ -40,6 +45,9 @@ METRICS = {
 """What is measured, by the name of its field in `Evaluation`, and what it is called."""
 
 TIMED_IMAGES = 20
+
+_ENGINE = ("engine", "device", "precision")
+_DEFAULT_ENGINE = {name: getattr(EngineSettings(), name) for name in _ENGINE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,8 @@ class Benchmark:
     reused : int
         How many of them come from the run log.
     failed : list of Failed
+    protocol : RdMvtec or None
+        What was done to the data; a seed is then one version of them.
     """
 
     layout: str
@@ -99,6 +109,7 @@ class Benchmark:
     runs: list[Run] = field(default_factory=list)
     reused: int = 0
     failed: list[Failed] = field(default_factory=list)
+    protocol: RdMvtec | None = None
 
     @property
     def unreadable(self) -> dict[str, int]:
@@ -112,9 +123,11 @@ def run_benchmark(
     *,
     only: Sequence[str] | None = None,
     scores: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | None = None,
+    protocol: RdMvtec | None = None,
     weights: Path | None = None,
     layout: str | None = None,
+    engine: EngineSettings | None = None,
     log: RunLog | None = None,
     progress: Callable[[Step, str, int, int], None] | None = None,
     on_run: Callable[[Run, bool], None] | None = None,
@@ -132,10 +145,16 @@ def run_benchmark(
         Categories. Default: all.
     scores : sequence of str, optional
         Default: the one of the settings.
-    seeds : sequence of int, default (0,)
-        Of the choice of channels.
+    seeds : sequence of int, optional
+        Of the choice of channels, and under a protocol of the version of the data. Default: 0;
+        under a protocol `VERSIONS`.
+    protocol : RdMvtec, optional
+        Move every image. The network then sees the square that is cut out as it is (preset "paper"
+        is "full" at that size), unless the settings name another size.
     weights, layout : optional
         See `fit` and `read_dataset`.
+    engine : EngineSettings, optional
+        For fit and evaluation. Runs of another engine, device or precision are other runs.
     log : RunLog, optional
         Runs in it with the same data, settings and versions are not repeated; new ones are added.
     progress : function (step, stage, images done, images in all), optional
@@ -150,29 +169,33 @@ def run_benchmark(
     Raises
     ------
     InputError
-        An unknown or repeated category, score or seed; settings or weights that cannot be used.
+        An unknown or repeated category, score or seed; settings or weights that cannot be used;
+        a region of interest under a protocol.
     OutputError
         The run log cannot be written.
     """
-    settings = settings or FitSettings()
+    settings = _settings_under(protocol, settings or FitSettings())
+    seeds = seeds or (VERSIONS if protocol else (0,))
+    engine = engine or EngineSettings()
     scores = list(scores or (settings.score,))
     layout = layout or detect_layout(root)
     chosen = _categories(root, layout, only)
     for name, values in (("category", chosen), ("score", scores), ("seed", seeds)):
         _check_given_once(name, values)
-    grid = [replace(settings, score=score, seed=seed) for seed in seeds for score in scores]
+    grid = [(seed, replace(settings, score=score)) for seed in seeds for score in scores]
     loaded = load_backbone(settings.backbone, weights=weights, layers=settings.network_layers)
-    benchmark = Benchmark(layout, list(chosen), scores, list(seeds))
+    benchmark = Benchmark(layout, list(chosen), scores, list(seeds), protocol=protocol)
     total = len(chosen) * len(grid)
     for number, (category, wanted) in enumerate(chosen.items()):
         steps = [
-            Step(category, one.score, one.seed, number * len(grid) + place, total)
-            for place, one in enumerate(grid, start=1)
+            Step(category, one.score, seed, number * len(grid) + place, total)
+            for place, (seed, one) in enumerate(grid, start=1)
         ]
         try:
             data = _Data(root, layout, category, wanted)
-            for step, one in zip(steps, grid, strict=True):
-                run, reused = _run(data, one, loaded, log, _at(step, progress))
+            for step, (seed, one) in zip(steps, grid, strict=True):
+                version, seeded = data.version(protocol, seed, one)
+                run, reused = _run(version, seeded, loaded, engine, log, _at(step, progress))
                 benchmark.runs.append(run)
                 benchmark.reused += reused
                 if on_run is not None:
@@ -185,6 +208,19 @@ def run_benchmark(
             if on_failure is not None:
                 on_failure(failed)
     return benchmark
+
+
+def _settings_under(protocol: RdMvtec | None, settings: FitSettings) -> FitSettings:
+    """Settings under which the network sees what a protocol cuts out, not resized again."""
+    if protocol is None:
+        return settings
+    if settings.roi is not None:
+        raise InputError(
+            f"A region of interest must lie still, but the protocol {protocol.name} moves every "
+            "image. Leave the region out."
+        )
+    preset = "full" if settings.preset == "paper" else settings.preset
+    return replace(settings, preset=preset, size=settings.size or (protocol.crop, protocol.crop))
 
 
 def _categories(root: Path, layout: str, only: Sequence[str] | None) -> dict[str, str | None]:
@@ -235,8 +271,29 @@ class _Data:
             for sample in split:
                 digest.update("\n".join(_facts(sample, root)).encode(errors="surrogateescape"))
         self.sha256 = digest.hexdigest()
+        self._protocol: dict[str, object] = {}
 
-    def identity(self, settings: FitSettings, backbone: Backbone) -> dict[str, object]:
+    def version(
+        self, protocol: RdMvtec | None, seed: int, settings: FitSettings
+    ) -> tuple[_Data, FitSettings]:
+        """The data of one seed, and the settings with the seed that goes with them."""
+        if protocol is None:
+            return self, replace(settings, seed=seed)
+        move = partial(
+            protocol.version,
+            category=self.category,
+            seed=seed,
+            interpolation=settings.interpolation,
+        )
+        moved = copy(self)
+        moved.train, moved.test = move(self.train, split="train"), move(self.test, split="test")
+        moved._protocol = {"protocol": {**protocol.to_json(), "seed": seed}}
+        channels = seed if protocol.channel_seed is None else protocol.channel_seed
+        return moved, replace(settings, seed=channels)
+
+    def identity(
+        self, settings: FitSettings, backbone: Backbone, engine: EngineSettings
+    ) -> dict[str, object]:
         """All that decides what a run measures."""
         identity: dict[str, object] = {
             "category": self.category,
@@ -245,7 +302,10 @@ class _Data:
             "backbone": backbone.name,
             "backbone_sha256": backbone.sha256,
             "versions": versions(),
+            **self._protocol,
         }
+        if (how := {name: getattr(engine, name) for name in _ENGINE}) != _DEFAULT_ENGINE:
+            identity["engine"] = how
         as_in_the_log: dict[str, object] = json.loads(json.dumps(identity))
         return as_in_the_log
 
@@ -256,13 +316,13 @@ def _facts(sample: Sample, root: Path) -> Iterator[str]:
     for path in (sample.image, sample.mask):
         if path is not None:
             name = path.relative_to(root) if path.is_relative_to(root) else path
-            found = path.stat()
+            found = file_of(path).stat()
             yield f"{name} {found.st_size} {found.st_mtime_ns}"
 
 
 def versions() -> dict[str, str]:
     """Versions of this package and of those that its figures depend on."""
-    names = ("numpy", "openvino", "pillow")
+    names = ("numpy", "opencv-python-headless", "openvino", "pillow")
     return {"blemish": __version__, **{name: version(name) for name in names}}
 
 
@@ -270,14 +330,15 @@ def _run(
     data: _Data,
     settings: FitSettings,
     backbone: Backbone,
+    engine: EngineSettings,
     log: RunLog | None,
     progress: Progress | None,
 ) -> tuple[Run, bool]:
     """One run, and whether it comes from the log."""
-    identity = data.identity(settings, backbone)
+    identity = data.identity(settings, backbone, engine)
     if log is not None and (known := log.find(identity)) is not None:
         return known, True
-    run = _measure(data, settings, backbone, identity, progress)
+    run = _measure(data, settings, backbone, engine, identity, progress)
     if log is not None:
         log.add(run)
     return run, False
@@ -287,19 +348,19 @@ def _measure(
     data: _Data,
     settings: FitSettings,
     backbone: Backbone,
+    engine: EngineSettings,
     identity: dict[str, object],
     progress: Progress | None,
 ) -> Run:
     started = time.perf_counter()
-    model = fit(
-        [sample.image for sample in data.train], settings, backbone=backbone, progress=progress
-    )
+    images = [sample.source for sample in data.train]
+    model = fit(images, settings, backbone=backbone, engine=engine, progress=progress)
     fit_seconds = time.perf_counter() - started
-    readable: list[Path] = []
+    readable: list[ImageLike] = []
 
     def collect(sample: Sample, found: Inspected, mask: BoolArray | None) -> None:  # noqa: ARG001
         if found.error is None:
-            readable.append(sample.image)
+            readable.append(sample.source)
 
     found = evaluate(model, data.test, progress=progress, on_image=collect)
     return Run(
@@ -318,12 +379,14 @@ def _counts(model: Model, found: Evaluation) -> dict[str, int]:
         "good_images": found.good_images,
         "anomalous_images": found.anomalous_images,
         "unreadable": found.unreadable,
+        "unaligned": found.unaligned,
+        "blank_masks": found.blank_masks,
         "false_alarms": found.false_alarms,
         "missed": found.missed,
     }
 
 
-def _milliseconds(model: Model, images: Sequence[Path]) -> float:
+def _milliseconds(model: Model, images: Sequence[ImageLike]) -> float:
     """Median time from a file to its score and map, one image at a time."""
     taken = []
     for image in images[:TIMED_IMAGES]:

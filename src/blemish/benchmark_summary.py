@@ -143,7 +143,7 @@ class Summary:
     def _values(self, metric: str, category: str, score: str) -> dict[int, float]:
         """Figure by seed, where defined."""
         return {
-            run.settings.seed: value
+            run.seed: value
             for run in self.benchmark.runs
             if (run.category, run.settings.score) == (category, score)
             and (value := run.metrics[metric]) is not None
@@ -166,6 +166,7 @@ class Summary:
         """Plain data: every run and every row."""
         return {
             "layout": self.benchmark.layout,
+            "protocol": None if (moved := self.benchmark.protocol) is None else moved.to_json(),
             "pro_fpr_limit": PRO_LIMIT,
             "runs": [run.to_json() for run in self.benchmark.runs],
             "reused": self.benchmark.reused,
@@ -177,7 +178,7 @@ class Summary:
 def runs_csv(runs: Sequence[Run]) -> str:
     """One line per run: category, score and seed, all figures, all settings.
 
-    Settings have the prefix "setting:", versions the prefix "version:".
+    Settings have the prefix "setting:", what was done to the data "protocol:", versions "version:".
     """
     records = [_record(run) for run in runs]
     text = io.StringIO()
@@ -193,7 +194,7 @@ def _record(run: Run) -> dict[str, object]:
     found: dict[str, object] = {
         "category": run.category,
         "score": run.settings.score,
-        "seed": run.settings.seed,
+        "seed": run.seed,
         "backbone": run.backbone,
         "dims": run.dims,
         **run.metrics,
@@ -201,6 +202,7 @@ def _record(run: Run) -> dict[str, object]:
         "fit_seconds": run.fit_seconds,
         "ms_per_image": run.ms_per_image,
         **{f"setting:{k}": v for k, v in settings.items() if k not in ("score", "seed")},
+        **{f"protocol:{k}": v for k, v in run.protocol.items() if k != "seed"},
     }
     if isinstance(versions, dict):
         found |= {f"version:{name}": value for name, value in versions.items()}
@@ -221,6 +223,7 @@ def _published(benchmark: Benchmark, against: str | None) -> dict[str, Published
             dims=run.dims,
             reduction=run.settings.reduction,
             system=against,
+            dataset="mvtec" if benchmark.protocol is None else benchmark.protocol.name,
         )
         for metric in COMPARED
     }

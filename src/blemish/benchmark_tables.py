@@ -11,7 +11,7 @@ from tabulate import tabulate
 from blemish.benchmark import METRICS, TIMED_IMAGES, Benchmark
 from blemish.benchmark_summary import COMPARED, Row, Spread, Summary
 from blemish.evaluation import PRO_LIMIT
-from blemish.published import CLAIMS, Claim
+from blemish.published import CLAIMS, Claim, find_published, published
 from blemish.run_log import Run
 
 _TITLES = {"pro": f"PRO (FPR <= {PRO_LIMIT})"}
@@ -48,6 +48,7 @@ def tables(summary: Summary) -> list[Table]:
 def notes(summary: Summary) -> list[str]:
     """What must be known to read the tables."""
     return [
+        *_protocol(summary.benchmark),
         *_definitions(summary),
         *_sources(summary),
         *_claims(summary),
@@ -138,6 +139,29 @@ def _run_cells(runs: Sequence[Run]) -> tuple[str, ...]:
     )
 
 
+def _protocol(benchmark: Benchmark) -> Iterator[str]:
+    """What was done to the data, and what the paper reports of that."""
+    protocol = benchmark.protocol
+    if protocol is None or not benchmark.runs:
+        return
+    yield (
+        f"Protocol {protocol.name}: a seed is one version of the data, training and test. Every "
+        f"image is {protocol}. All figures are of what is left in the square."
+    )
+    if benchmark.layout != "mvtec":
+        return
+    for one in published():
+        if one.dataset == protocol.name:
+            still = find_published(
+                one.metric, backbone=one.backbone, dims=one.dims, reduction=one.reduction
+            )
+            aligned = "" if still is None else f" ({still.stated_mean:.3f} on the data as they are)"
+            yield (
+                f"{one.system} reports for this protocol a {METRICS[one.metric]} of "
+                f"{one.stated_mean:.3f}{aligned}, the mean of all 15 categories."
+            )
+
+
 def _definitions(summary: Summary) -> Iterator[str]:
     benchmark = summary.benchmark
     if not benchmark.runs:
@@ -191,7 +215,7 @@ def _sources(summary: Summary) -> Iterator[str]:
         "they are compared by the name of the category. Other sizes, selections and machines "
         "give other figures."
     )
-    if first.settings.preset != "paper":
+    if first.settings.preset != "paper" and benchmark.protocol is None:
         yield f"The paper crops (preset paper); this run used preset {first.settings.preset}."
     if "transistor" in benchmark.categories:
         yield (
@@ -217,13 +241,29 @@ def _is_claimed(claim: Claim, benchmark: Benchmark) -> bool:
     run = benchmark.runs[0]
     network = run.backbone.split(".", maxsplit=1)[0]
     return (
-        len(benchmark.categories) == claim.categories
+        benchmark.protocol is None
+        and len(benchmark.categories) == claim.categories
         and claim.backbone in (None, network)
         and claim.dims in (None, run.dims)
     )
 
 
 def _gaps(benchmark: Benchmark) -> Iterator[str]:
+    for category in benchmark.categories:
+        runs = [run for run in benchmark.runs if run.category == category]
+        blank = sum(run.counts.get("blank_masks", 0) for run in runs)
+        if blank:
+            shown = sum(run.counts["anomalous_images"] for run in runs)
+            yield (
+                f"{category}: in {blank} of {shown} anomalous images, over all runs, the defect "
+                "lies outside the network's input. They count as anomalous, their pixels as good."
+            )
+        unaligned = sum(run.counts.get("unaligned", 0) for run in runs)
+        if unaligned:
+            yield (
+                f"{category}: {unaligned} test images, over all runs, could not be aligned. They "
+                "count as alarms, in which no pixel is found."
+            )
     for category, count in benchmark.unreadable.items():
         yield f"{category}: {count} test images could not be read and do not count."
     for one in benchmark.failed:

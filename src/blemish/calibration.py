@@ -6,7 +6,7 @@ been among them. Thresholds come from these, so no good image has to be held out
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,10 +32,14 @@ class Calibration:
         Image scores, in the order of the images.
     pixel_quantiles : float64 (19,)
         Of the pixel values of all leave-one-out maps, at `PIXEL_PROBABILITIES`.
+    approximate : bool
+        Whether images have been added, merged or forgotten since, without the others at hand:
+        their scores are then those of before, corrected for the number of images.
     """
 
     scores: Float64Array
     pixel_quantiles: Float64Array
+    approximate: bool = False
 
     def threshold(self, false_alarm_rate: float) -> Threshold:
         """Image threshold for a false-alarm rate; see `threshold_for`."""
@@ -66,11 +70,47 @@ class Calibration:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Calibrations of models that are put together without all of their images.
+
+    Attributes
+    ----------
+    scores : float64 (m,)
+        Image scores of images that are not at hand, by the models they were in.
+    pixel_quantiles : float64 (19,)
+        Of the images of all these models.
+    again : float64 (k,)
+        Scores, by the models they were in, of the first k images of the passes.
+    pixels : int
+        Pixels that count in the map of an image.
+    """
+
+    scores: Float64Array
+    pixel_quantiles: Float64Array
+    again: Float64Array
+    pixels: int
+
+    def growth(self, scores: Float64Array) -> float:
+        """By what factor scores have changed: the median over the images that are seen again.
+
+        Parameters
+        ----------
+        scores : float64 (k,)
+            Of the same images now.
+        """
+        if len(self.again) == 0:
+            return 1.0
+        return float(np.median(scores / np.maximum(self.again, np.finfo(np.float64).tiny)))
+
+
 def calibrate(
     batches: Iterable[Sequence[FloatArray]],
     combination: Combination,
     *,
     ignored: BoolArray | None = None,
+    before: Before | None = None,
+    on_scores: Callable[[Float64Array], None] | None = None,
 ) -> Calibration:
     """Gather the leave-one-out scores of the training images.
 
@@ -81,6 +121,10 @@ def calibrate(
     combination : Combination
     ignored : bool (H, W), optional
         Pixels that do not count.
+    before : Before, optional
+        About images that are not at hand. Their scores come first.
+    on_scores : function, optional
+        Called with the image scores (N,) of every batch.
 
     Returns
     -------
@@ -93,4 +137,16 @@ def calibrate(
         maps, found = combination(combination.standardised(totals))
         scores.append(found)
         histogram.add(maps[:, kept])
-    return Calibration(np.concatenate(scores), histogram.quantiles(PIXEL_PROBABILITIES))
+        if on_scores is not None:
+            on_scores(found)
+    if before is not None:
+        growth = before.growth(np.concatenate([*scores, np.zeros(0)])[: len(before.again)])
+        scores.insert(0, before.scores * growth)
+        histogram.add_quantiles(
+            before.pixel_quantiles * growth,
+            PIXEL_PROBABILITIES,
+            len(before.scores) * before.pixels,
+        )
+    return Calibration(
+        np.concatenate(scores), histogram.quantiles(PIXEL_PROBABILITIES), before is not None
+    )

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from blemish.arrays import FloatArray
+from blemish.arrays import FloatArray, IntArray
 from blemish.errors import InputError
 
 _WIDTH, _HEIGHT = 480, 320  # of a curve
@@ -151,6 +151,81 @@ def histogram_svg(
     )
     parts.append(_bar_legend([f"{name} ({len(scores)})" for name, scores in groups.items()]))
     return _svg(title, parts, _WIDE, _LOW)
+
+
+def timeline_svg(
+    frames: IntArray,
+    scores: FloatArray,
+    *,
+    intervals: Sequence[tuple[int, int]],
+    threshold: float,
+    title: str,
+) -> str:
+    """Draw the score of every frame of a clip over its number, and where the clip is anomalous.
+
+    Parameters
+    ----------
+    frames : int64 (F,)
+        Numbers, ascending.
+    scores : float (F,)
+    intervals : sequence of (first, last)
+        Frames that are anomalous in truth: shaded.
+    threshold : float
+    title : str
+
+    Returns
+    -------
+    str
+        One ``<svg>`` element. Of very long clips the highest and lowest scores of neighbours stay.
+
+    Raises
+    ------
+    InputError
+        There is no frame, or not a score for each.
+    """
+    if len(frames) == 0 or len(frames) != len(scores):
+        raise InputError(
+            f"A timeline must have a score for every frame and at least one, but has {len(frames)} "
+            f"frames and {len(scores)} scores. Pass the whole clip."
+        )
+    low, high = min(float(scores.min()), threshold), max(float(scores.max()), threshold)
+    margin = 0.06 * (high - low) or 0.5 * max(abs(high), 1e-6)
+    area = _Area(left=_LEFT, right=_WIDE - _RIGHT, top=54, bottom=_LOW - _BOTTOM)
+    frame = _Frame(area, frames[0] - 0.5, frames[-1] + 0.5, low - margin, high + margin)
+    parts = [frame.axes("frame", "image score")]
+    for first, last in intervals:
+        left, right = frame.x(first - 0.5), frame.x(last + 0.5)
+        parts.append(
+            f'<rect x="{left:.1f}" y="{area.top}" width="{right - left:.1f}" '
+            f'height="{area.bottom - area.top}" style="fill:{_colour(1)}" fill-opacity=".25"/>'
+        )
+    path = "L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in _extremes(frames, scores))
+    at = frame.y(threshold)
+    parts.append(
+        f'<path d="M{path}" fill="none" style="stroke:{_colour(0)}" stroke-width="1.6"/>'
+        f'<path d="M{area.left} {at:.1f}H{area.right}" stroke="currentColor" stroke-width="1.2" '
+        'stroke-dasharray="5 4"/>'
+        f'<text x="{area.right}" y="40" text-anchor="end">- - threshold {threshold:.4g}</text>'
+    )
+    if intervals:
+        parts.append(
+            f'<rect x="{area.left}" y="31" width="10" height="10" rx="2" '
+            f'style="fill:{_colour(1)}" fill-opacity=".4"/>'
+            f'<text x="{area.left + 16}" y="40">anomalous</text>'
+        )
+    return _svg(title, parts, _WIDE, _LOW)
+
+
+def _extremes(frames: IntArray, scores: FloatArray) -> list[tuple[float, float]]:
+    """Points of a timeline; of a long one the lowest and highest of each of 400 stretches."""
+    if len(frames) <= 2 * _MOST_POINTS:
+        kept = np.arange(len(frames))
+    else:
+        stretches = np.array_split(np.arange(len(frames)), _MOST_POINTS)
+        kept = np.unique(
+            [each[pick(scores[each])] for each in stretches for pick in (np.argmin, np.argmax)]
+        )
+    return [(float(frames[k]), float(scores[k])) for k in kept]
 
 
 def _edges(scores: FloatArray, threshold: float, bins: int) -> tuple[FloatArray, int]:

@@ -4,10 +4,12 @@
     ├── InputError          the caller gave something unusable
     │   ├── ShapeError          an array of the wrong shape
     │   ├── ImageError          a file that is not an image we can read in full
+    │   ├── AlignmentError      a part that cannot be brought to where it should be
     │   ├── DatasetError        a folder that does not follow its layout
     │   ├── BackboneError       a network or its weights cannot be used
     │   └── ModelFileError      a file that is not a model this version can load
     ├── NotFittedError      the object has not seen enough images yet
+    ├── CameraError         a camera cannot be reached, or no longer
     ├── OutputError         a result could not be written
     └── ResourceError       the machine has not enough memory or disk for the job
 
@@ -16,6 +18,7 @@ Anything else that escapes is a bug in this package.
     BlemishWarning          the result stands, but the user should know something
     ├── FewImagesWarning        the covariance rests on fewer images than dimensions
     ├── OtherShapeWarning       images of several shapes are stretched to one
+    ├── ShiftedImagesWarning    labelled good images look unlike those learned from
     └── UnreachableThresholdWarning     a bounded score cannot reach the threshold
 """
 
@@ -44,7 +47,11 @@ class ShapeError(InputError):
 
 
 class ImageError(InputError):
-    """A file that is not an image, or not one that can be read in full."""
+    """A file that is not an image or video, or not one that can be read in full."""
+
+
+class AlignmentError(InputError):
+    """A part that cannot be brought to where it should be, since it looks too different."""
 
 
 class DatasetError(InputError):
@@ -61,6 +68,10 @@ class ModelFileError(InputError):
 
 class NotFittedError(BlemishError):
     """The object has not seen enough images yet."""
+
+
+class CameraError(BlemishError):
+    """A camera cannot be reached, or no longer."""
 
 
 class OutputError(BlemishError):
@@ -81,6 +92,10 @@ class FewImagesWarning(BlemishWarning):
 
 class OtherShapeWarning(BlemishWarning):
     """Images of several shapes are stretched to one."""
+
+
+class ShiftedImagesWarning(BlemishWarning):
+    """Labelled good images look unlike those that were learned from."""
 
 
 class UnreachableThresholdWarning(BlemishWarning):

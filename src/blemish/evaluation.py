@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from blemish.arrays import BoolArray, FloatArray
+from blemish.clips import ClipScores, FrameMetrics, frame_metrics
 from blemish.datasets import Sample, load_mask, read_dataset
-from blemish.errors import DatasetError, ImageError
+from blemish.errors import AlignmentError, DatasetError, ImageError
 from blemish.images import image_size
 from blemish.inspection import Inspected, inspect_images
 from blemish.metrics import Curve, auroc, average_precision, f1_max, roc_curve
@@ -46,6 +47,9 @@ class Evaluation:
     recall_per_defect : dict of str to (found, images)
     unreadable : int
         Images that could not be read and do not count.
+    unaligned : int
+        Images whose part could not be aligned. A line sets them aside, so they count as alarms:
+        above all scored images, with a map of 0 in which nothing is found.
     blank_masks : int
         Anomalous images whose mask shows nothing within the network's input: cropped away.
     aupimo_levels : int
@@ -53,6 +57,8 @@ class Evaluation:
         the least for a reliable value.
     curves : dict of str to Curve
         "image ROC", "pixel ROC" and "PRO", as far as defined.
+    frames : FrameMetrics or None
+        Of the images that are frames of video clips.
     """
 
     image_auroc: float | None
@@ -71,9 +77,11 @@ class Evaluation:
     missed: int
     recall_per_defect: dict[str, tuple[int, int]]
     unreadable: int = 0
+    unaligned: int = 0
     blank_masks: int = 0
     aupimo_levels: int | None = None
     curves: dict[str, Curve] = field(default_factory=dict, repr=False)
+    frames: FrameMetrics | None = field(default=None, repr=False)
 
     @property
     def false_alarm_interval(self) -> tuple[float, float]:
@@ -99,6 +107,7 @@ class Evaluation:
             "good_images": self.good_images,
             "anomalous_images": self.anomalous_images,
             "unreadable": self.unreadable,
+            "unaligned": self.unaligned,
             "threshold": self.threshold.value,
             "threshold_method": self.threshold.method,
             "false_alarm_rate_asked": self.threshold.false_alarm_rate,
@@ -109,6 +118,7 @@ class Evaluation:
                 defect: {"found": found, "images": images}
                 for defect, (found, images) in self.recall_per_defect.items()
             },
+            "frames": None if self.frames is None else self.frames.to_json(),
         }
 
 
@@ -117,6 +127,8 @@ def evaluate(
     samples: Sequence[Sample] | Path | str,
     *,
     false_alarm_rate: float | None = None,
+    clip_smoothing: float = 0.0,
+    clip_scaling: bool = False,
     progress: Progress | None = None,
     on_image: OnImage | None = None,
 ) -> Evaluation:
@@ -129,6 +141,8 @@ def evaluate(
         Of a folder, the test images.
     false_alarm_rate : float in (0, 1), optional
         For the decisions; the metrics need no threshold.
+    clip_smoothing, clip_scaling : float in frames, bool
+        For `Evaluation.frames`, and nothing else: see `clips.frame_metrics`.
     progress, on_image : functions, optional
 
     Returns
@@ -159,9 +173,10 @@ def evaluate(
     if not samples:
         raise DatasetError("There must be samples to evaluate, but there are none. Give some.")
     _check_masks(samples)
+    frame_metrics([], smoothing=clip_smoothing)  # refuses what is wrong before any work
     gathered = _Gathered(model)
-    paths = [sample.image for sample in samples]
-    inspected = inspect_images(model, paths, false_alarm_rate=false_alarm_rate, progress=progress)
+    sources = [sample.source for sample in samples]
+    inspected = inspect_images(model, sources, false_alarm_rate=false_alarm_rate, progress=progress)
     for sample, found in zip(samples, inspected, strict=True):
         mask = gathered.add(sample, found)
         if on_image is not None:
@@ -171,7 +186,9 @@ def evaluate(
             f"There must be images to evaluate, but none of {len(samples)} could be read. "
             "Check the files."
         )
-    return gathered.evaluation(model.threshold(false_alarm_rate))
+    clips = gathered.clips.clips()
+    frames = frame_metrics(clips, smoothing=clip_smoothing, scaled=clip_scaling) if clips else None
+    return replace(gathered.evaluation(model.threshold(false_alarm_rate)), frames=frames)
 
 
 def _check_masks(samples: Sequence[Sample]) -> None:
@@ -194,24 +211,32 @@ class _Gathered:
         self._valid = None if model.ignored is None else ~model.ignored
         self._pixels: PixelScores | None = PixelScores()
         self.scores: list[float] = []
+        self.clips = ClipScores()
         self._defects: list[str] = []
         self._labels: list[bool] = []
-        self._unreadable = 0
+        self._unreadable = self._unaligned = 0
 
     def add(self, sample: Sample, found: Inspected) -> BoolArray | None:
         """Take in one sample; return its mask in the frame of the map."""
-        if found.decision is None:
+        score = None if found.decision is None else found.decision.score
+        if sample.clip:
+            value = None if score is None else score.image_score
+            self.clips.add(sample.clip, value, is_anomalous=sample.is_anomalous)
+        set_aside = isinstance(found.error, AlignmentError)
+        self._unaligned += set_aside
+        if score is None and not set_aside:
             self._unreadable += 1
             return None
-        score = found.decision.score
-        self.scores.append(score.image_score)
+        self.scores.append(np.inf if score is None else score.image_score)
         self._labels.append(sample.is_anomalous)
         self._defects.append(sample.defect)
         mask = self._mask(sample)
         if sample.is_anomalous and mask is None:
             self._pixels = None  # without all masks there is no pixel metric
         if self._pixels is not None:
-            self._pixels.add(score.anomaly_map, mask, valid=self._valid)
+            blank = np.zeros(self._model.size, np.float32)
+            found_map = blank if score is None else score.anomaly_map
+            self._pixels.add(found_map, mask, valid=self._valid)
         return mask
 
     def _mask(self, sample: Sample) -> BoolArray | None:
@@ -219,10 +244,14 @@ class _Gathered:
         if mask is None or sample.mask is None:
             return None
         check_mask_size(mask.shape, image_size(sample.image), sample.mask)
+        if sample.motion is not None:
+            mask = sample.motion.apply_to_mask(mask)
         return self._model.preprocessing.apply_to_mask(mask)
 
     def evaluation(self, threshold: Threshold) -> Evaluation:
         scores, labels = np.array(self.scores), np.array(self._labels)
+        scored = scores[np.isfinite(scores)]  # the others are above all, and above the threshold
+        scores[np.isinf(scores)] = scored.max(initial=threshold.value) + 1
         both = bool(labels.any() and not labels.all())
         pixels = self._pixels if self._pixels is not None and self._pixels.regions else None
         normal = bool((~labels).any())
@@ -253,6 +282,7 @@ class _Gathered:
             missed=int((~alarms & labels).sum()),
             recall_per_defect=self._recall(alarms),
             unreadable=self._unreadable,
+            unaligned=self._unaligned,
             curves=curves,
         )
 

@@ -14,9 +14,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from blemish.arrays import BoolArray, Float32Array, Float64Array
+from blemish.alignment import Alignment
+from blemish.arrays import BoolArray, Float32Array
 from blemish.backbones import Backbone, load_backbone
-from blemish.combination import PartWeights, part_pyramids, split_levels
+from blemish.combination import part_pyramids
 from blemish.embedding import (
     Embedding,
     choose_embedding,
@@ -26,22 +27,27 @@ from blemish.embedding import (
 )
 from blemish.engines.engine import EngineSettings
 from blemish.errors import InputError, UnreachableThresholdWarning
-from blemish.fitted import Fitted, Part
-from blemish.gaussian import regularisation_of
+from blemish.fitted import Fitted
 from blemish.inference import feature_extractor
 from blemish.input_size import check_size, full_size_for, position_mask
-from blemish.judge import position_weights
+from blemish.journal import JournalEntry, now
+from blemish.learning import Learned, gather, learn
 from blemish.loading import ImageLike
 from blemish.model import Model, Progress, never_reached
 from blemish.moments import Moments
-from blemish.normal import learn_normal
 from blemish.plan import FitPlan, check_network_memory, plan_fit
 from blemish.preprocessing import Preprocessing
-from blemish.pyramid import Pyramid
-from blemish.scorer import LeftOutScorer
+from blemish.records import ImageRecords
+from blemish.rejected import Rejected
+from blemish.robust import take_out_outliers
 from blemish.settings import FitSettings
 from blemish.training_features import TrainingFeatures
-from blemish.training_images import source_sizes, training_images, warn_of_other_shapes
+from blemish.training_images import (
+    learn_to_align,
+    source_sizes,
+    training_images,
+    warn_of_other_shapes,
+)
 
 DEFAULT_DIMS = 100
 _PROBED = 4
@@ -55,6 +61,7 @@ def fit(
     backbone: Backbone | None = None,
     weights: Path | str | None = None,
     ignore_mask: BoolArray | None = None,
+    reference: ImageLike | None = None,
     engine: EngineSettings | None = None,
     progress: Progress | None = None,
     on_plan: Callable[[FitPlan], None] | None = None,
@@ -73,6 +80,8 @@ def fit(
         State dict of the backbone that the settings name.
     ignore_mask : bool (H, W), optional
         In the frame of the source images: True where positions neither score nor calibrate.
+    reference : file or array, optional
+        Image to align parts with, if the settings say `align`; by default the mean of the images.
     engine : EngineSettings, optional
         What runs the network, here and in the model that is returned. Precision "auto" means f32
         here: what is learned should not depend on the machine.
@@ -88,6 +97,8 @@ def fit(
     ------
     InputError
         Too few or unusable images, settings that do not fit together.
+    AlignmentError
+        Images cannot be aligned; names them.
     ResourceError
         The fit would not fit into memory.
 
@@ -124,6 +135,7 @@ def fit(
     check_network_memory(preprocessing.size)
     ignored = None if ignore_mask is None else _ignored(ignore_mask, preprocessing, sizes[0])
     engine = engine or EngineSettings()
+    alignment = _alignment(found, settings, preprocessing, reference, ignored)
     source = TrainingFeatures(
         found,
         feature_extractor(backbone, preprocessing.size, engine),
@@ -131,6 +143,8 @@ def fit(
         preprocessing,
         value_range=settings.value_range,
         progress=progress or _silent,
+        keep=settings.keep_features,
+        alignment=alignment,
     )
     with closing(source):
         embedding = _embedding(source, settings, backbone, ignored)
@@ -140,6 +154,8 @@ def fit(
             backbone=backbone,
             shared=settings.shared,
             norms=settings.shrinkage == "ledoit-wolf",
+            keep=settings.keep_features,
+            neighbourhood=settings.neighbourhood,
         )
         if on_plan is not None:
             on_plan(plan)
@@ -159,99 +175,76 @@ def _learn(
     ignored: BoolArray | None,
 ) -> Fitted:
     """The passes over the images, in order."""
-    pyramids = part_pyramids(embedding.pyramid(source.grids), separate=settings.separate)
-    weights = [position_weights(pyramid, ignored) for pyramid in pyramids]
-    gathered = _gather(source, embedding, pyramids, settings, weights)
-    regularisations = [
-        regularisation_of(
-            moments,
-            epsilon=settings.epsilon,
-            relative_epsilon=settings.relative_epsilon,
-            shrinkage=settings.shrinkage,
-            counted=None if weight is None else weight[-1] > 0,
-        )
-        for moments, weight in zip(gathered, weights, strict=True)
-    ]
-    left_out = [
-        LeftOutScorer(moments, how, settings.score_settings, position_weights=weight)
-        for moments, how, weight in zip(gathered, regularisations, weights, strict=True)
-    ]
-    normal = learn_normal(
+    gathered = gather(
+        source.levels(embedding, "moments"), embedding.pyramid(source.grids), settings, ignored
+    )
+    learned, rejected = None, None
+    if settings.reject_outliers:
+        learned, rejected = _without_outliers(gathered, source, embedding, settings, ignored)
+    learned = learned or learn(
+        gathered,
         lambda stage: source.levels(embedding, stage),
-        left_out,
-        source.preprocessing,
-        settings,
-        ignored,
-        part_weights=_kept_weights(settings, embedding),
+        embedding=embedding,
+        preprocessing=source.preprocessing,
+        settings=settings,
+        ignored=ignored,
     )
     return Fitted(
         settings=settings,
         backbone=backbone,
         preprocessing=source.preprocessing,
         embedding=embedding,
-        parts=tuple(
-            Part(
-                moments=moments,
-                regularisation=how,
-                statistics=statistics,
-                standardisation=standardisation,
-            )
-            for moments, how, statistics, standardisation in zip(
-                gathered, regularisations, normal.statistics, normal.standardisations, strict=True
-            )
-        ),
-        weights=normal.weights,
-        calibration=normal.calibration,
+        parts=learned.parts,
+        weights=learned.weights,
+        calibration=learned.calibration,
+        records=source.records,
+        rejected=rejected,
+        mean_image=source.mean_image,
+        alignment=source.alignment,
+        kept=source.kept,
+        unusual=None if settings.keep_features else learned.unusual,
+        journal=(_entry(source.records, rejected),),
         ignored=ignored,
     )
 
 
-def _kept_weights(settings: FitSettings, embedding: Embedding) -> PartWeights | None:
-    """Weights of the layers that were kept, coarse to fine; None for one part."""
-    if not settings.separate or settings.map_weights is None or settings.image_weights is None:
-        return None
-    kept = [k for k, dims in enumerate(embedding.dims) if dims][::-1]
-    weights = PartWeights(
-        tuple(settings.map_weights[k] for k in kept),
-        tuple(settings.image_weights[k] for k in kept),
-    )
-    if not any(weights.map) or not any(weights.image):
-        raise InputError(
-            "map_weights and image_weights must count at least one layer that is kept, but the "
-            f"kept dimensions are {', '.join(map(str, embedding.dims))}. Weigh a layer with "
-            "dimensions."
-        )
-    return weights
-
-
-def _gather(
+def _without_outliers(
+    gathered: Sequence[Moments],
     source: TrainingFeatures,
     embedding: Embedding,
-    pyramids: Sequence[Pyramid],
     settings: FitSettings,
-    weights: Sequence[Sequence[Float64Array] | None],
-) -> list[Moments]:
-    """First pass: the moments of every part, as the model file will keep them."""
-    gathered = [
-        Moments(
-            pyramid,
-            shared=settings.shared,
-            weights=None if weight is None else weight[-1],
-            norms=settings.shrinkage == "ledoit-wolf",
-        )
-        for pyramid, weight in zip(pyramids, weights, strict=True)
-    ]
-    for levels in source.levels(embedding, "moments"):
-        for moments, own in zip(gathered, split_levels(levels, len(gathered)), strict=True):
-            moments.update(own)
-    if not any(square.any() for moments in gathered for square in moments.squares()):
-        raise InputError(
-            f"The good images must differ a little, but all {gathered[0].count} look the same to "
-            "the network: one colour, or copies of one image. Give real images of good parts."
-        )
-    for moments in gathered:
-        moments.round()
-    return gathered
+    ignored: BoolArray | None,
+) -> tuple[Learned | None, Rejected]:
+    """Leave the outliers out of the moments and of all later passes.
+
+    What was learned without them is given too, if it was learned with the score of the settings.
+    """
+    found = take_out_outliers(
+        gathered,
+        lambda stage, some: source.levels(embedding, stage, some),
+        embedding=embedding,
+        preprocessing=source.preprocessing,
+        settings=settings,
+        ignored=ignored,
+    )
+    out = ~found.kept
+    records = replace(source.records.take(out), placements=None)
+    rejected = Rejected(records, found.scores[out], found.limit)
+    source.choose(found.kept)
+    return (found.learned if settings.score == "gaussian" else None), rejected
+
+
+def _entry(records: ImageRecords, rejected: Rejected | None) -> JournalEntry:
+    """What was learned, and what was left out."""
+    return JournalEntry(
+        action="fit",
+        when=now(),
+        added=len(records),
+        count=len(records),
+        calibration="images",
+        images=records.named(),
+        rejected=() if rejected is None else rejected.records.named(),
+    )
 
 
 def _warn_if_never_reached(model: Model) -> None:
@@ -277,6 +270,30 @@ def _preprocessing(
         preset = Preprocessing.full(size, roi=settings.roi)
     check_size(preset.size, strides)
     return replace(preset, interpolation=settings.interpolation)
+
+
+def _alignment(
+    images: Sequence[ImageLike],
+    settings: FitSettings,
+    preprocessing: Preprocessing,
+    reference: ImageLike | None,
+    ignored: BoolArray | None,
+) -> Alignment | None:
+    if settings.align == "none":
+        if reference is not None:
+            raise InputError(
+                "A reference is what parts are aligned with, but align is none. Use align shift or "
+                "rigid, or leave the reference out."
+            )
+        return None
+    if ignored is not None:
+        raise InputError(
+            "An ignore mask needs parts that all lie alike, but align moves them under it. Use "
+            "one of the two."
+        )
+    return learn_to_align(
+        images, settings.align, preprocessing, reference=reference, value_range=settings.value_range
+    )
 
 
 def _embedding(

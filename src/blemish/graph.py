@@ -23,10 +23,11 @@ from blemish.errors import BackboneError
 from blemish.fitted import Fitted
 from blemish.graph_embedding import embedded_levels
 from blemish.graph_nodes import OURS, GraphNodes
-from blemish.judge import Judge
+from blemish.judge import Judge, require_own_gaussians
 from blemish.maps import MapOperator
 from blemish.pyramid import Pyramid
 from blemish.scorer import Scorer
+from blemish.settings import FitSettings
 from blemish.standardisation import Standardisation
 
 FUSED_SCORES = frozenset(scoring.SCORES) - {"chebyshev-two-stage"}
@@ -77,6 +78,8 @@ def fuse(fitted: Fitted, judge: Judge) -> bytes:
     ------
     BackboneError
         The score has no graph, or the backbone's graph is too old or uses the outputs' names.
+    InputError
+        Positions are judged by a neighbourhood of Gaussians.
     """
     import onnx  # noqa: PLC0415 - slow to import
 
@@ -98,7 +101,13 @@ def fuse(fitted: Fitted, judge: Judge) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def has_graph(settings: FitSettings) -> bool:
+    """Whether the scores of a model can be computed in a graph."""
+    return settings.score in FUSED_SCORES and settings.neighbourhood == 0
+
+
 def _check_score(fitted: Fitted) -> None:
+    require_own_gaussians(fitted.settings, "A graph")
     if fitted.settings.score not in FUSED_SCORES:
         raise BackboneError(
             f"A graph can compute {', '.join(sorted(FUSED_SCORES))}, but the score is "

@@ -10,7 +10,7 @@ What happens to what:
 * Gray is repeated for three channels; palettes are looked up; CMYK becomes RGB.
 * Transparent pixels are laid over black.
 * EXIF orientation is applied. Colour profiles are not.
-* A file that holds several images (animation, pages) is an error.
+* A file that holds several images (animation, pages) is an error. ``clip.avi/000123`` is a frame.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ from numpy.typing import NDArray
 from blemish.arrays import BoolArray, Float32Array, UInt8Array
 from blemish.errors import DatasetError, ImageError, InputError, ShapeError
 from blemish.image_formats import Header, Pixels, bmp, jpeg, over_black, png, tiff, webp
+from blemish.videos import decoded_frame, frame_of, frame_size
 
 DEFAULT_MAX_PIXELS = 100_000_000
 """Images that declare more pixels are refused: 100 megapixels, a 10,000 x 10,000 image."""
 
-_AS_RANGE = "--value-range LOW,HIGH of blemish fit, or value_range=(low, high) in Python"
-_TOO_LARGE = "Use a smaller image, or read it in Python: read_image(path, max_pixels=...)."
-
-_BYTES_PER_PIXEL, _METADATA_BYTES = 32, 64 * 1024 * 1024
-
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
+_AS_RANGE = "--value-range LOW,HIGH of blemish fit, or value_range=(low, high) in Python"
+_TOO_LARGE = "Use a smaller image, or read it in Python: read_image(path, max_pixels=...)."
+_BYTES_PER_PIXEL, _METADATA_BYTES = 32, 64 * 1024 * 1024
 _PILLOW_MODES = ("L", "RGB", "RGBA", "I;16", "F")
 
 _FORMATS: tuple[
@@ -79,6 +78,8 @@ def read_image(
         The file is missing, unreadable, not an image, truncated, damaged, too large or of
         several pages; its depth is unknown; or a value lies outside `value_range`.
     """
+    if frame_of(path) is not None:
+        return decoded_frame(path).read(value_range=value_range)
     _, pixels = _read(path, max_pixels)
     try:
         return _to_rgb(pixels, value_range)
@@ -121,6 +122,8 @@ def image_size(path: Path) -> tuple[int, int]:
     ImageError
         The file is missing, unreadable or not an image, or its header is damaged.
     """
+    if frame_of(path) is not None:
+        return frame_size(path)
     header = _open(path, None)[0]
     sides = (header.height, header.width)
     return sides if header.orientation <= 4 else sides[::-1]
@@ -154,7 +157,7 @@ def list_images(folder: Path) -> tuple[list[Path], int]:
     images, others = [], 0
     for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [name for name in folders if not _leads_back(Path(place, name), folder)]
-        found = [name for name in files if _is_image_name(name)]
+        found = [n for n in files if not n.startswith(".") and n.lower().endswith(SUFFIXES)]
         images += [Path(place, name) for name in found]
         others += len(files) - len(found)
     return sorted(images), others
@@ -384,10 +387,6 @@ def _scale(
     scaled = (samples.astype(wide) - wide(low)) / wide(high - low)
     narrow: Float32Array = scaled.astype(np.float32, copy=False)
     return narrow
-
-
-def _is_image_name(name: str) -> bool:
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
 def _leads_back(place: Path, folder: Path) -> bool:

@@ -22,7 +22,7 @@ from blemish.engines.openvino import FeatureExtractor, GraphRunner, has_bf16
 from blemish.engines.torch import TorchFeatureExtractor
 from blemish.errors import InputError
 from blemish.fitted import Fitted
-from blemish.graph import FUSED_SCORES, can_extend, fuse, graph_outputs, sources
+from blemish.graph import can_extend, fuse, graph_outputs, has_graph, sources
 from blemish.judge import Found, Judge
 from blemish.torch_runner import TorchRunner
 
@@ -141,7 +141,7 @@ def inference_of(
 def _with_torch(fitted: Fitted, engine: EngineSettings, judge: Judge) -> Inference:
     """Run a model with PyTorch; a score without a graph is computed behind its network."""
     precision = "f32" if engine.precision == "auto" else engine.precision
-    if fitted.settings.score in FUSED_SCORES:
+    if has_graph(fitted.settings):
         return TorchRunner(
             fitted, judge, precision=precision, threads=engine.threads, device=engine.device
         ).score_inputs
@@ -173,11 +173,11 @@ def feature_extractor(
 def can_fuse(fitted: Fitted) -> bool:
     """Whether a model is run as one graph.
 
-    Its score must have one, the backbone's graph must be such that it can be extended, and what
+    Its scores must have one, the backbone's graph must be such that it can be extended, and what
     is put behind it must not be too large.
     """
     return (
-        fitted.settings.score in FUSED_SCORES
+        has_graph(fitted.settings)
         and 4 * fitted.whitening_numbers <= LARGEST_GRAPH
         and can_extend(fitted.backbone)
     )

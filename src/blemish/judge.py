@@ -12,9 +12,11 @@ import numpy as np
 
 from blemish.arrays import BoolArray, Float32Array, Float64Array, FloatArray
 from blemish.combination import Combination, PartWeights, split_levels
-from blemish.fitted import Fitted
+from blemish.errors import InputError
+from blemish.fitted import Fitted, Part
 from blemish.input_size import position_mask
 from blemish.maps import MapOperator
+from blemish.neighbourhood import Neighbourhood, reach_of
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
 from blemish.scorer import Scorer
@@ -71,24 +73,41 @@ class Judge:
 
 def judge_of(fitted: Fitted) -> Judge:
     """Everything behind the embedding, ready to score."""
+    return judge_by(
+        fitted.parts, fitted.weights, fitted.preprocessing, fitted.settings, fitted.ignored
+    )
+
+
+def judge_by(
+    parts: Sequence[Part],
+    weights: PartWeights | None,
+    preprocessing: Preprocessing,
+    settings: FitSettings,
+    ignored: BoolArray | None,
+) -> Judge:
+    """`judge_of` a model that is still being learned."""
+    pyramids = [part.moments.pyramid for part in parts]
     return Judge(
         [
             Scorer(
                 part.moments,
                 part.regularisation,
-                fitted.settings.score_settings,
+                settings.score_settings,
                 part.statistics,
-                position_weights=position_weights(part.moments.pyramid, fitted.ignored),
+                position_weights=position_weights(part.moments.pyramid, ignored),
+                neighbourhood=near,
             )
-            for part in fitted.parts
+            for part, near in zip(
+                parts, neighbourhoods_of(pyramids, settings, ignored), strict=True
+            )
         ],
         combination_of(
-            [part.moments.pyramid for part in fitted.parts],
-            fitted.preprocessing,
-            fitted.settings,
-            fitted.ignored,
-            standardisations=[part.standardisation for part in fitted.parts],
-            weights=fitted.weights,
+            pyramids,
+            preprocessing,
+            settings,
+            ignored,
+            standardisations=[part.standardisation for part in parts],
+            weights=weights,
         ),
     )
 
@@ -121,6 +140,36 @@ def position_weights(pyramid: Pyramid, ignored: BoolArray | None) -> list[Float6
     """Per level, how many counted finest positions each cell stands for; None if all count."""
     counted = counted_positions(pyramid, ignored)
     return None if counted is None else pyramid.level_weights(np.where(counted, 1.0, 0.0))
+
+
+def neighbourhoods_of(
+    pyramids: Sequence[Pyramid], settings: FitSettings, ignored: BoolArray | None
+) -> list[Neighbourhood | None]:
+    """Whose Gaussians judge the positions of every part, coarse to fine; None for its own alone.
+
+    The settings count positions of the finest part; a coarser one has the same reach in pixels.
+    """
+    if settings.neighbourhood == 0:
+        return [None] * len(pyramids)
+    reach, finest = (settings.neighbourhood,) * 2, pyramids[-1].finest
+    return [
+        Neighbourhood(p, reach_of(reach, finest, p.finest), counted_positions(p, ignored))
+        for p in pyramids
+    ]
+
+
+def require_own_gaussians(settings: FitSettings, what: str) -> None:
+    """Refuse a model with a neighbourhood for what has no code for it.
+
+    Raises
+    ------
+    InputError
+    """
+    if settings.neighbourhood:
+        raise InputError(
+            f"{what} can judge a position by its own Gaussian alone, but the model was fitted with "
+            f"a neighbourhood of {settings.neighbourhood}. Fit with neighbourhood 0."
+        )
 
 
 def map_operator(

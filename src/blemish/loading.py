@@ -15,10 +15,12 @@ import numpy as np
 from blemish.arrays import Float32Array, FloatArray, UInt8Array
 from blemish.errors import BlemishError, ImageError
 from blemish.images import read_image, to_rgb
+from blemish.lazy_image import LazyImage
 from blemish.preprocessing import Preprocessing
+from blemish.videos import decoded_once, frame_of
 
-ImageLike = Path | str | UInt8Array | FloatArray
-"""An image file, or an array as `images.to_rgb` takes it."""
+ImageLike = Path | str | LazyImage | UInt8Array | FloatArray
+"""An image file, something that is made of one, or an array as `images.to_rgb` takes it."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,13 +46,32 @@ def load_input(
     ImageError
         The file cannot be read, or does not fit the preprocessing; names the file.
     """
-    if not isinstance(image, Path | str):  # `to_rgb` refuses what is no array
+    if isinstance(image, LazyImage):
+        path, pixels = image.path, image.read(value_range=value_range)
+    elif isinstance(image, Path | str):
+        path, pixels = Path(image), read_image(Path(image), value_range=value_range)
+    else:  # `to_rgb` refuses what is no array
         return preprocessing.apply(to_rgb(image, value_range=value_range))
-    pixels = read_image(Path(image), value_range=value_range)
     try:
         return preprocessing.apply(pixels)
     except BlemishError as error:
-        raise ImageError(f"{image}: {error}") from error
+        raise ImageError(f"{path}: {error}") from error
+
+
+def name_of(image: ImageLike) -> str:
+    """File name of an image, "clip.avi/000123" for a frame of a video; "" for an array."""
+    path = image.path if isinstance(image, LazyImage) else image
+    if not isinstance(path, Path | str):
+        return ""
+    path = Path(path)
+    return path.name if frame_of(path) is None else f"{path.parent.name}/{path.name}"
+
+
+def path_of(image: ImageLike) -> str:
+    """Path of an image, as errors show it; "" for an array."""
+    if isinstance(image, LazyImage):
+        return str(image.path)
+    return str(image) if isinstance(image, Path | str) else ""
 
 
 def load_or_error(
@@ -77,7 +98,8 @@ def load_ahead(
     Never more than a few images are held at a time.
     """
     return in_order(
-        partial(load_or_error, preprocessing=preprocessing, value_range=value_range), images
+        partial(load_or_error, preprocessing=preprocessing, value_range=value_range),
+        decoded_once(images),
     )
 
 

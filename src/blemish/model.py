@@ -3,71 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from blemish.arrays import BoolArray, Float32Array
+from blemish.alignment import Aligner
+from blemish.arrays import Float32Array, UInt8Array
+from blemish.decision import Decision, Score
 from blemish.engines.engine import EngineSettings
+from blemish.errors import AlignmentError, InputError
 from blemish.fitted import Fitted
 from blemish.graph import fuse
 from blemish.inference import Inference, bf16_drift, inference_of
 from blemish.judge import Judge, judge_of, map_operator
-from blemish.loading import ImageLike, load_input
+from blemish.loading import ImageLike, load_input, path_of
 from blemish.maps import MapOperator
 from blemish.model_file import read_model, write_model
+from blemish.operating_points import OperatingPoints, point_of_fit
+from blemish.regions import RegionSettings
 from blemish.scoring import ceiling
 from blemish.threshold import Threshold
+from blemish.training_images import source_size as source_size_of
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, images done and images in all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What a model says of one image.
-
-    Attributes
-    ----------
-    image_score : float
-        Larger is more anomalous; compare it with a threshold.
-    anomaly_map : float32 (H, W)
-        Of the network's input, in the unit of the score.
-    level_grids : dict of str to float32 (h, w)
-        Per layer. With one Gaussian over all layers: its conditional distance, not squared (the
-        squares of all layers, repeated to the finest grid, sum to the squared distance), or its
-        largest Chebyshev bound. With separate layers: the layer's own score, standardised if the
-        settings say so.
-    """
-
-    image_score: float
-    anomaly_map: Float32Array = field(repr=False)
-    level_grids: dict[str, Float32Array] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A score, judged.
-
-    Attributes
-    ----------
-    is_anomalous : bool
-        Whether the image score is at least the threshold.
-    score : Score
-    threshold : Threshold
-    predicted_mask : bool (H, W)
-        Where the map is at least `pixel_threshold`.
-    pixel_threshold : float
-    """
-
-    is_anomalous: bool
-    score: Score
-    threshold: Threshold
-    predicted_mask: BoolArray = field(repr=False)
-    pixel_threshold: float
 
 
 class Model:
@@ -92,7 +54,9 @@ class Model:
         self.preprocessing, self.embedding = fitted.preprocessing, fitted.embedding
         self.parts, self.calibration = fitted.parts, fitted.calibration
         self.ignored, self.pyramid = fitted.ignored, fitted.pyramid
-        self._thresholds: dict[float, Threshold] = {}  # the intervals take a moment
+        of_fit = point_of_fit(self.settings.false_alarm_rate, self.settings.pixel_false_alarm_rate)
+        self.operating_points = OperatingPoints(of_fit, fitted.operating_points)
+        self._thresholds: dict[float | str, Threshold] = {}  # the intervals take a moment
 
     def __getstate__(self) -> tuple[Fitted, EngineSettings, str | None]:
         """Pickle what was fitted; compiled networks are made anew."""
@@ -112,6 +76,16 @@ class Model:
     def size(self) -> tuple[int, int]:
         """Height and width of the maps, in pixels."""
         return self.preprocessing.size
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Black and white of deep images; None: as they declare."""
+        return self.settings.value_range
+
+    @property
+    def digests(self) -> UInt8Array:
+        """Digest of every image fitted, (n, 16); see `records.digests_of`."""
+        return self.fitted.records.digests
 
     @property
     def level_names(self) -> list[str]:
@@ -135,26 +109,34 @@ class Model:
         ------
         ImageError
             The file cannot be read.
+        AlignmentError
+            The model aligns parts, and this one it cannot.
         InputError
             The image does not fit the region of interest or crop.
         """
         loaded = load_input(image, self.preprocessing, value_range=self.settings.value_range)
-        return self.score_inputs(loaded[None])[0]
+        return _scored(self.score_or_errors(loaded[None], [path_of(image)])[0])
 
     def classify(
         self,
         image: ImageLike | Score,
         *,
+        operating_point: str | None = None,
         false_alarm_rate: float | None = None,
         pixel_false_alarm_rate: float | None = None,
+        source_size: tuple[int, int] | None = None,
     ) -> Decision:
-        """Judge an image, or its score, by the threshold of a false-alarm rate.
+        """Judge an image, or its score, at an operating point or a false-alarm rate.
 
         Parameters
         ----------
         image : as in `score`, or a Score
+        operating_point : str, optional
+            Default: the model's default, which is that of the fit unless another was made it.
         false_alarm_rate, pixel_false_alarm_rate : float in (0, 1), optional
-            Default: those of the fit.
+            In place of those of the operating point.
+        source_size : (H0, W0), optional
+            Of the source image of a Score; then regions can be told.
 
         Returns
         -------
@@ -163,26 +145,50 @@ class Model:
         Raises
         ------
         ImageError, InputError
-            As `score`; or a rate outside (0, 1).
+            As `score`; or a rate outside (0, 1), an unknown operating point, or one with a rate.
         """
-        score = image if isinstance(image, Score) else self.score(image)
-        threshold = self.threshold(false_alarm_rate)
-        pixel = self.pixel_threshold(pixel_false_alarm_rate)
+        threshold = self.threshold(false_alarm_rate, operating_point=operating_point)
+        point = self.operating_points.get(operating_point)
+        pixel = self.pixel_threshold(pixel_false_alarm_rate, operating_point=operating_point)
+        if not isinstance(image, Score):
+            source_size = source_size_of(image)
+            image = self.score(image)
+        score, by_rate = image, (false_alarm_rate, pixel_false_alarm_rate) != (None, None)
         return Decision(
             is_anomalous=score.image_score >= threshold.value,
             score=score,
             threshold=threshold,
             predicted_mask=score.anomaly_map >= pixel,
             pixel_threshold=pixel,
+            operating_point=None if by_rate else point.name,
+            source_box=source_size and self.preprocessing.source_box(source_size),
+            region_settings=point.regions,
         )
 
-    def threshold(self, false_alarm_rate: float | None = None) -> Threshold:
-        """Image threshold of a false-alarm rate, by default that of the fit."""
-        if false_alarm_rate is None:
-            false_alarm_rate = self.settings.false_alarm_rate
-        if false_alarm_rate not in self._thresholds:
-            self._thresholds[false_alarm_rate] = self.calibration.threshold(false_alarm_rate)
-        return self._thresholds[false_alarm_rate]
+    def threshold(
+        self, false_alarm_rate: float | None = None, *, operating_point: str | None = None
+    ) -> Threshold:
+        """Image threshold of a false-alarm rate, or of an operating point, by default the default.
+
+        Raises
+        ------
+        InputError
+            Both are given, the rate is outside (0, 1), or there is no such operating point.
+        """
+        if false_alarm_rate is not None and operating_point is not None:
+            raise InputError(
+                f"A threshold must be that of an operating point or of a false-alarm rate, but "
+                f"both {operating_point!r} and {false_alarm_rate:g} are given. Give one of them."
+            )
+        point = self.operating_points.get(operating_point)
+        key = point.name if false_alarm_rate is None else false_alarm_rate
+        if key not in self._thresholds:
+            self._thresholds[key] = (
+                point.threshold(self.calibration)
+                if false_alarm_rate is None
+                else self.calibration.threshold(false_alarm_rate)
+            )
+        return self._thresholds[key]
 
     def can_alarm(self, threshold: Threshold) -> bool:
         """Whether any image could reach a threshold: a Chebyshev bound ends below 1."""
@@ -204,12 +210,39 @@ class Model:
         weights = self.fitted.weights
         return highest[0] if weights is None else float(np.dot(weights.image, highest))
 
-    def pixel_threshold(self, false_alarm_rate: float | None = None) -> float:
-        """Pixel threshold of a pixel false-alarm rate, by default that of the fit."""
-        rate = (
-            self.settings.pixel_false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        )
-        return self.calibration.pixel_threshold(rate)
+    def pixel_threshold(
+        self, false_alarm_rate: float | None = None, *, operating_point: str | None = None
+    ) -> float:
+        """Pixel threshold of a pixel false-alarm rate, by default that of an operating point."""
+        if false_alarm_rate is not None:
+            return self.calibration.pixel_threshold(false_alarm_rate)
+        return self.operating_points.get(operating_point).pixel_threshold(self.calibration)
+
+    def with_operating_points(self, points: OperatingPoints) -> Model:
+        """Return the same model with other operating points; nothing is fitted anew."""
+        changed = replace(self.fitted, operating_points=points.stored)
+        return Model(changed, self.engine, identity=self._identity)
+
+    def at(self, operating_point: str | None, regions: RegionSettings | None = None) -> Model:
+        """Return the same model with another default operating point, telling other regions.
+
+        Parameters
+        ----------
+        operating_point : str or None
+            None: the default as it is.
+        regions : RegionSettings, optional
+            Default: those of the operating point.
+
+        Raises
+        ------
+        InputError
+            There is no such operating point.
+        """
+        point = self.operating_points.get(operating_point)
+        points = self.operating_points
+        if regions not in (None, point.regions):
+            points = points.with_point(replace(point, regions=regions))
+        return self.with_operating_points(points.with_default(point.name))
 
     def score_inputs(self, inputs: Float32Array) -> list[Score]:
         """Score a batch of preprocessed images.
@@ -218,7 +251,38 @@ class Model:
         ----------
         inputs : float32 (N, 3, H, W)
             From `preprocessing.apply`.
+
+        Raises
+        ------
+        AlignmentError
+            The model aligns parts, and one of them it cannot.
         """
+        return [_scored(found) for found in self.score_or_errors(inputs)]
+
+    def as_seen(self, inputs: Float32Array) -> Float32Array:
+        """Preprocessed images (N, 3, H, W) as the network is to see them: aligned, if it has to be.
+
+        Raises
+        ------
+        AlignmentError
+            One of them cannot be aligned.
+        """
+        return inputs if self.aligner is None else self.aligner.align_all(inputs)
+
+    def score_or_errors(
+        self, inputs: Float32Array, names: Sequence[str] = ()
+    ) -> list[Score | AlignmentError]:
+        """Score a batch as `score_inputs`; errors are returned, with the images' names if given."""
+        if self.aligner is None:
+            return [*self._scores(inputs)]
+        aligned, found = self.aligner(inputs, names)
+        scores = iter(self._scores(aligned) if len(aligned) else [])
+        return [
+            one if isinstance(one, AlignmentError) else next(scores).restored(one) for one in found
+        ]
+
+    def _scores(self, inputs: Float32Array) -> list[Score]:
+        """Score a batch, aligned if it has to be."""
         found = self._inference(inputs)
         grids = self.pyramid.grids
         return [
@@ -235,7 +299,7 @@ class Model:
 
     def bf16_drift(self, inputs: Float32Array) -> float | None:
         """How far bf16 moves the image scores of some good images; see `inference.bf16_drift`."""
-        return bf16_drift(self.fitted, inputs, judge=lambda: self._judge)
+        return bf16_drift(self.fitted, self.as_seen(inputs), judge=lambda: self._judge)
 
     def level_maps(self, score: Score) -> dict[str, Float32Array]:
         """Which scale is anomalous: the map of every level, at image size.
@@ -280,6 +344,11 @@ class Model:
             )
 
     @cached_property
+    def aligner(self) -> Aligner | None:
+        """What brings parts to one place; None if nothing does."""
+        return None if self.fitted.alignment is None else Aligner(self.fitted.alignment)
+
+    @cached_property
     def _judge(self) -> Judge:
         return judge_of(self.fitted)
 
@@ -289,6 +358,12 @@ class Model:
             map_operator(grid, self.preprocessing, self.settings, self.ignored)
             for grid in self.pyramid.grids
         ]
+
+
+def _scored(found: Score | AlignmentError) -> Score:
+    if isinstance(found, AlignmentError):
+        raise found
+    return found
 
 
 def load_model(path: Path | str, engine: EngineSettings | None = None) -> Model:
@@ -311,9 +386,13 @@ def load_model(path: Path | str, engine: EngineSettings | None = None) -> Model:
 
 def never_reached(model: Model, threshold: Threshold) -> str:
     """Say that a threshold cannot be reached, and what to do."""
-    settings = model.settings
+    return beyond_reach(threshold, model.settings.score, model.highest_score or 0)
+
+
+def beyond_reach(threshold: Threshold, score: str, highest_score: float) -> str:
+    """Say that a threshold is above the highest value that a score can have, and what to do."""
     return (
-        f"The threshold {threshold.value:.6g} cannot be reached: the score {settings.score} ends "
-        f"at {model.highest_score or 0:.6g}, so this model never raises an alarm. Use more images, "
+        f"The threshold {threshold.value:.6g} cannot be reached: the score {score} ends "
+        f"at {highest_score:.6g}, so this model never raises an alarm. Use more images, "
         "a higher false-alarm rate, or another score."
     )

@@ -13,6 +13,10 @@ later updates need. Equal models give equal bytes.
                                 float64
     embedding.<layer>.*         kept channels, or projection
     calibration.*               float64
+    records.*                   of every training image: name, digest, statistics
+    mean_image                  float32
+    kept.<level>.features       float16: the training images' embeddings, if they are kept; else
+    unusual.*                   those of the images of the highest left-out scores
 """
 
 from __future__ import annotations
@@ -28,26 +32,39 @@ from typing import Any
 import numpy as np
 
 import blemish
+from blemish.arrays import BoolArray
 from blemish.backbones import Backbone, Layer
 from blemish.calibration import PIXEL_PROBABILITIES, Calibration
 from blemish.combination import PartWeights, part_pyramids
 from blemish.embedding import Embedding
 from blemish.errors import ModelFileError, OutputError
 from blemish.fitted import Fitted
+from blemish.image_tensors import (
+    alignment_of,
+    check_images,
+    image_tensors,
+    kept_of,
+    records_of,
+    unusual_images,
+)
 from blemish.input_size import check_size
+from blemish.journal import JournalEntry
+from blemish.judge import counted_positions
+from blemish.operating_points import points_from_json
 from blemish.packing import Kept, Tensor, Tensors, pieces_of, safetensors_pieces
 from blemish.part_tensors import check_floats, check_part, part_header, part_of, part_tensors
 from blemish.preprocessing import Preprocessing
 from blemish.pyramid import Pyramid
+from blemish.rejected import Rejected
 from blemish.settings import FitSettings
 from blemish.writing import write_pieces
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _FEWEST_IMAGES = 3
 _WINDOWS = (1, 3, 4)
 _KEY = "blemish"
-_LARGE = (".left", ".own")
-"""Tensors that are read and written piece by piece: the scatter can take gigabytes."""
+_LARGE = (".left", ".own", ".features")
+"""Tensors that are read and written piece by piece: they can take gigabytes."""
 
 
 def write_model(model: Fitted, path: Path) -> None:
@@ -64,6 +81,7 @@ def write_model(model: Fitted, path: Path) -> None:
         "backbone": np.frombuffer(model.backbone.onnx, dtype=np.uint8),
         **_embedding_tensors(model.embedding),
         **_calibration_tensors(model),
+        **image_tensors(model),
     }
     for number, part in enumerate(model.parts):
         tensors.update(part_tensors(number, part))
@@ -196,7 +214,16 @@ def _header(model: Fitted) -> dict[str, Any]:
         },
         "parts": [part_header(part) for part in model.parts],
         "weights": model.weights and {"map": model.weights.map, "image": model.weights.image},
+        "alignment": model.alignment
+        and {
+            "kind": model.alignment.kind,
+            "least_correlation": model.alignment.least_correlation,
+        },
         "bf16_drift": model.bf16_drift,
+        "approximate": model.calibration.approximate,
+        "rejected": model.rejected and model.rejected.to_json(),
+        "journal": [entry.to_json() for entry in model.journal],
+        "operating_points": [point.to_json() for point in model.operating_points],
     }
 
 
@@ -231,23 +258,33 @@ def _fitted(header: dict[str, Any], tensors: Tensors) -> Fitted:
     pyramids = part_pyramids(whole, separate=settings.separate)
     if len(header["parts"]) != len(pyramids):
         raise ValueError(f"{len(header['parts'])} parts, not {len(pyramids)}")
-    weights = header["weights"]
+    weights, ignored = header["weights"], _ignored(tensors, preprocessing.size)
     return Fitted(
         settings=settings,
         backbone=backbone,
         preprocessing=preprocessing,
         embedding=embedding,
         parts=tuple(
-            part_of(k, part, tensors, pyramid)
+            part_of(k, part, tensors, pyramid, counted_positions(pyramid, ignored))
             for k, (part, pyramid) in enumerate(zip(header["parts"], pyramids, strict=True))
         ),
         weights=None
         if weights is None
         else PartWeights(tuple(weights["map"]), tuple(weights["image"])),
         calibration=Calibration(
-            tensors["calibration.scores"], tensors["calibration.pixel_quantiles"]
+            tensors["calibration.scores"],
+            tensors["calibration.pixel_quantiles"],
+            bool(header["approximate"]),
         ),
-        ignored=tensors.get("ignored"),
+        records=records_of(tensors),
+        rejected=header["rejected"] and Rejected.from_json(header["rejected"]),
+        mean_image=tensors["mean_image"],
+        alignment=alignment_of(header["alignment"], tensors),
+        kept=kept_of(tensors, whole.levels),
+        unusual=unusual_images(tensors, whole.levels),
+        journal=tuple(JournalEntry.from_json(entry) for entry in header["journal"]),
+        operating_points=points_from_json(header["operating_points"]),
+        ignored=ignored,
         bf16_drift=header.get("bf16_drift"),
     )
 
@@ -295,6 +332,13 @@ def _pyramid(backbone: Backbone, preprocessing: Preprocessing, embedding: Embedd
     return embedding.pyramid([(height // stride, width // stride) for stride in strides])
 
 
+def _ignored(tensors: Tensors, size: tuple[int, int]) -> BoolArray | None:
+    ignored: BoolArray | None = tensors.get("ignored")
+    if ignored is not None and (ignored.dtype != np.bool_ or ignored.shape != tuple(size)):
+        raise ValueError(f"ignored pixels are {ignored.dtype} {ignored.shape}, not bool {size}")
+    return ignored
+
+
 def _check(fitted: Fitted) -> None:
     """Refuse what no fit finds: it would fail when used, or score wrongly."""
     counts = [part.moments.count for part in fitted.parts]
@@ -311,9 +355,7 @@ def _check(fitted: Fitted) -> None:
     calibration = fitted.calibration
     check_floats("calibration scores", calibration.scores, (fitted.count,))
     check_floats("pixel quantiles", calibration.pixel_quantiles, PIXEL_PROBABILITIES.shape)
-    size, ignored = fitted.preprocessing.size, fitted.ignored
-    if ignored is not None and (ignored.dtype != np.bool_ or ignored.shape != tuple(size)):
-        raise ValueError(f"ignored pixels are {ignored.dtype} {ignored.shape}, not bool {size}")
+    check_images(fitted)
 
 
 def _are_weights(values: Sequence[object], parts: int) -> bool:

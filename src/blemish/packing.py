@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from blemish.arrays import Float64Array, UInt8Array
 
 _PIECE_BYTES = 16 << 20
-_DTYPES = {"|b1": "BOOL", "|u1": "U8", "<i8": "I64", "<f4": "F32", "<f8": "F64"}
+_DTYPES = {"|b1": "BOOL", "|u1": "U8", "<i8": "I64", "<f2": "F16", "<f4": "F32", "<f8": "F64"}
 
 _HALF = np.uint64(1 << 15)
 _KEPT = np.uint64(0xFFFF_FFFF_FFFF_0000)
@@ -159,7 +159,7 @@ def safetensors_pieces(
 
     Parameters
     ----------
-    tensors : dict of bool, uint8, int64, float32 or float64 arrays, or `Packed`
+    tensors : dict of bool, uint8, int64, float16, float32 or float64 arrays, or `Packed`
     metadata : dict of str
 
     Examples

@@ -8,21 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from blemish.arrays import Float64Array, UInt8Array
+from blemish.arrays import BoolArray, Float64Array, UInt8Array
 from blemish.fitted import Part
 from blemish.gaussian import Regularisation
 from blemish.moments import Moments
 from blemish.norm_moments import NormMoments
 from blemish.packing import Kept, Packed, Tensors, pack, row_slices, unpack
+from blemish.pooling import Running
 from blemish.pyramid import Pyramid
 from blemish.scorer import ScoreStatistics
 from blemish.settings import FitSettings
-from blemish.standardisation import Standardisation
+from blemish.standardisation import Standardisation, standardisation_of
 
 
 def part_header(part: Part) -> dict[str, Any]:
     """All of a part but its arrays, as plain data."""
     moments, statistics = part.moments, part.statistics
+    standardisation = part.standardisation
     return {
         "pyramid": {"grids": moments.pyramid.grids, "dims": moments.pyramid.dims},
         "moments": {"count": moments.count, "shared": moments.shared},
@@ -34,6 +36,7 @@ def part_header(part: Part) -> dict[str, Any]:
             "distance_scale": statistics.distance_scale,
             "deviation_scale": statistics.deviation_scale,
         },
+        "standardisation": standardisation and {"images": standardisation.seen.count},
     }
 
 
@@ -45,13 +48,19 @@ def part_tensors(number: int, part: Part) -> Tensors:
         tensors["statistics.rank_means"] = statistics.rank_means
         tensors["statistics.rank_squares"] = statistics.rank_squares
     if standardisation is not None:
-        tensors["standardisation.gain"] = standardisation.gain
-        tensors["standardisation.offset"] = standardisation.offset
+        tensors["standardisation.mean"] = standardisation.seen.mean
+        tensors["standardisation.squares"] = standardisation.seen.squares
     return {f"{number}.{name}": array for name, array in tensors.items()}
 
 
-def part_of(number: int, header: Mapping[str, Any], tensors: Tensors, pyramid: Pyramid) -> Part:
-    """Put a part together again.
+def part_of(
+    number: int,
+    header: Mapping[str, Any],
+    tensors: Tensors,
+    pyramid: Pyramid,
+    counted: BoolArray | None,
+) -> Part:
+    """Put a part together again; `counted` are the positions that are not ignored.
 
     Raises
     ------
@@ -70,10 +79,25 @@ def part_of(number: int, header: Mapping[str, Any], tensors: Tensors, pyramid: P
             own.get("statistics.rank_means"),
             own.get("statistics.rank_squares"),
         ),
-        standardisation=Standardisation(own["standardisation.gain"], own["standardisation.offset"])
-        if "standardisation.gain" in own
-        else None,
+        standardisation=_standardisation(header["standardisation"], own, pyramid, counted),
     )
+
+
+def _standardisation(
+    header: Mapping[str, Any] | None, tensors: Tensors, pyramid: Pyramid, counted: BoolArray | None
+) -> Standardisation | None:
+    if header is None:
+        return None
+    images, shape = header["images"], (pyramid.positions(-1),)
+    _check_numbers("images of the standardisation", (images,))
+    if images <= 0:
+        raise ValueError(f"a standardisation from {images} images")
+    mean, squares = tensors["standardisation.mean"], tensors["standardisation.squares"]
+    check_floats("means of the standardisation", mean, shape)
+    check_floats("squares of the standardisation", squares, shape)
+    if (squares < 0).any():
+        raise ValueError("squares of the standardisation below 0")
+    return standardisation_of(Running.of(images, mean, squares), counted)
 
 
 def _moment_tensors(moments: Moments) -> Tensors:
@@ -173,11 +197,8 @@ def check_part(part: Part, settings: FitSettings) -> None:
     _check_kept("quartics", quartics, (cells,), has_norms)
     _check_numbers("regularisation", (part.regularisation.weight, part.regularisation.ridge))
     _check_statistics(part.statistics, settings.score, (positions, dims))
-    gain, offset = None, None
-    if part.standardisation is not None:
-        gain, offset = part.standardisation.gain, part.standardisation.offset
-    _check_kept("gain", gain, (positions,), settings.standardise)
-    _check_kept("offset", offset, (positions,), settings.standardise)
+    if (part.standardisation is not None) != settings.standardise:
+        raise ValueError(f"standardise is {settings.standardise}, but the part says otherwise")
 
 
 def _check_statistics(statistics: ScoreStatistics, score: str, shape: tuple[int, ...]) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from blemish.backbones import Backbone
 from blemish.errors import ResourceError
 from blemish.gaussian import HELD_WHITENING_BYTES
+from blemish.neighbourhood import PAIR_BYTES
 from blemish.pyramid import Pyramid
+from blemish.unusual import unusual_count
 
 # The interpreter, NumPy, OpenCV and OpenVINO with a compiled network, in bytes.
 _BASE_BYTES = 300 << 20
@@ -33,8 +35,9 @@ class FitPlan:
     grid : (h, w)
         Of the finest level.
     memory_bytes : int
-        Peak memory; does not depend on the number of images. Embeddings kept between the passes
-        lie in the temporary folder (up to 4 GB), which some systems keep in memory.
+        Peak memory; does not depend on the number of images unless their features are kept in the
+        model. Embeddings kept between the passes lie in the temporary folder (up to 4 GB), which
+        some systems keep in memory.
     file_bytes : int
         Size of the model file.
     """
@@ -98,6 +101,8 @@ def plan_fit(
     backbone: Backbone,
     shared: bool = False,
     norms: bool = False,
+    keep: bool = False,
+    neighbourhood: int = 0,
 ) -> FitPlan:
     """Estimate what a fit will take.
 
@@ -110,25 +115,33 @@ def plan_fit(
     shared : bool
     norms : bool
         Whether Ledoit & Wolf's shrinkage is used, which needs more.
+    keep : bool
+        Whether the features of all images are kept.
+    neighbourhood : int
+        Of the settings; more than 0 takes more.
 
     Returns
     -------
     FitPlan
     """
-    rows = packed = embedding = 0
+    rows = packed = embedding = own = 0
     for pyramid, level in [(p, level) for p in pyramids for level in range(p.levels)]:
         dims, visible = pyramid.dims[level], pyramid.visible(level)
         cells = 1 if shared else pyramid.positions(level)
         rows += cells * dims * visible
         packed += cells * (dims * (visible - dims) + dims * (dims + 1) // 2)
         embedding += pyramid.positions(level) * visible
+        own += pyramid.positions(level) * dims
     moments = 8 * rows
     # A batch's feature maps and embeddings, and what is worked on at a time.
     gathering = _BATCH * 4 * embedding + _WORKING_BYTES + (moments if norms else 0)
     held = moments if moments <= HELD_WHITENING_BYTES else 0
     leaving_out = held + _BATCH * 4 * embedding + _WORKING_BYTES
+    leaving_out += PAIR_BYTES if neighbourhood else 0
     memory = _BASE_BYTES + moments + max(gathering, leaving_out)
-    file = 6 * packed + len(backbone.onnx)
+    kept = 2 * own * (images if keep else unusual_count(images))
+    memory += 2 * kept  # rounded batches, and all of them together
+    file = 6 * packed + len(backbone.onnx) + kept
     dims_of_all = tuple(dims for pyramid in pyramids for dims in pyramid.dims)
     return FitPlan(images, dims_of_all, pyramids[-1].finest, memory + len(backbone.onnx) * 4, file)
 

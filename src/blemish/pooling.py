@@ -48,7 +48,7 @@ class Running:
     """Mean and sum of squared deviations over a growing number of rows."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.count = 0
+        self.count = 0.0
         self.mean: Float64Array = np.zeros(shape)
         self.squares: Float64Array = np.zeros(shape)
 
@@ -58,15 +58,36 @@ class Running:
             return
         rows = rows.astype(np.float64, copy=False)
         mean = rows.mean(axis=0)
-        total = self.count + len(rows)
-        shift = mean - self.mean
-        self.squares = (
-            self.squares
-            + ((rows - mean) ** 2).sum(axis=0)
-            + shift**2 * (self.count * len(rows) / total)
-        )
-        self.mean = self.mean + shift * (len(rows) / total)
+        self.merge(Running.of(len(rows), mean, ((rows - mean) ** 2).sum(axis=0)))
+
+    def merge(self, other: Running) -> None:
+        """Add what another has seen."""
+        total = self.count + other.count
+        if total == 0:
+            return
+        shift = other.mean - self.mean
+        self.squares = self.squares + other.squares + shift**2 * (self.count * other.count / total)
+        self.mean = self.mean + shift * (other.count / total)
         self.count = total
+
+    @classmethod
+    def of(cls, count: float, mean: Float64Array | float, squares: Float64Array | float) -> Running:
+        """What so many rows of this mean and these squared deviations would have left."""
+        running = cls(np.shape(mean))
+        running.count = float(count)
+        running.mean, running.squares = np.asarray(mean), np.asarray(squares)
+        return running
+
+    @classmethod
+    def of_scale(cls, count: float, scale: tuple[float, float]) -> Running:
+        """The scalars whose `scale` this is."""
+        return cls.of(count, scale[0], scale[1] ** 2 * max(count - 1, 1))
+
+    def times(self, factor: float, share: float = 1.0) -> Running:
+        """What a share of the rows, all multiplied by a factor, would have left."""
+        return Running.of(
+            self.count * share, self.mean * factor, self.squares * (factor**2 * share)
+        )
 
     def scale(self) -> tuple[float, float]:
         """Mean and standard deviation of scalars; the latter never 0."""

@@ -135,7 +135,7 @@ class Preprocessing:
         geometry = self._geometry((image.shape[0], image.shape[1]))
         region = image[geometry.rows, geometry.columns]
         if region.shape[:2] != geometry.resized:
-            region = _resample(region, geometry.resized, self.interpolation)
+            region = resample(region, geometry.resized, self.interpolation)
         crop = region[geometry.crop_rows, geometry.crop_columns]
         planes = np.ascontiguousarray(crop.transpose(2, 0, 1))
         if planes.dtype == np.uint8:
@@ -229,9 +229,7 @@ class Preprocessing:
             return region
         if isinstance(self.resize, tuple):
             return self.resize
-        short, long = min(region), max(region)
-        other = int(self.resize * long / short)
-        return (other, self.resize) if region[0] == long else (self.resize, other)
+        return size_by_shorter_side(region, self.resize)
 
     def _geometry(self, image_size: tuple[int, int]) -> _Geometry:
         height, width = image_size
@@ -290,10 +288,23 @@ class _Geometry:
         )
 
 
-def _resample(
+def size_by_shorter_side(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Size (H, W) with the same aspect ratio and a shorter side of `side`; torchvision's rounding.
+
+    Examples
+    --------
+    >>> size_by_shorter_side((300, 401), 256)
+    (256, 342)
+    """
+    short, long = min(size), max(size)
+    other = int(side * long / short)
+    return (other, side) if size[0] == long else (side, other)
+
+
+def resample(
     image: NDArray[Any], size: tuple[int, int], interpolation: str
 ) -> UInt8Array | Float32Array:
-    """Resize to (H, W) with antialiasing.
+    """Resize (H0, W0, 3) to (H, W, 3) with antialiasing.
 
     uint8 images are resized as such, like the paper's; float images channel by channel, and what
     bicubic interpolation overshoots is cut off at 0 and 1. The whole image is resized, not only

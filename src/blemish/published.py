@@ -139,8 +139,9 @@ def find_published(
     dims: int | None,
     reduction: str = "random",
     system: str | None = None,
+    dataset: str = "mvtec",
 ) -> Published | None:
-    """The figures for MVTec AD that belong beside a run.
+    """The figures that belong beside a run.
 
     Parameters
     ----------
@@ -152,6 +153,7 @@ def find_published(
     reduction : str, default "random"
     system : str, optional
         This one, whatever it was measured with.
+    dataset : {"mvtec", "rd-mvtec"}, default "mvtec"
 
     Returns
     -------
@@ -175,7 +177,7 @@ def find_published(
     found = [
         one
         for one in published()
-        if (one.metric, one.dataset) == (metric, "mvtec")
+        if (one.metric, one.dataset) == (metric, dataset)
         and (one.system == system or (system is None and _setting(one) == setting))
     ]
     return min(found, key=lambda one: not one.values, default=None)

@@ -21,7 +21,9 @@ import numpy as np
 from blemish.arrays import BoolArray, FloatArray, UInt8Array
 from blemish.charts import histogram_svg
 from blemish.visuals import (
+    Boxes,
     ColourScale,
+    boxed,
     colour_at,
     contour,
     displayable,
@@ -122,6 +124,8 @@ class Report:
         Where the truth is known; floats are shown with four digits.
     charts : sequence of str
         SVG made by `blemish.charts`, for example ROC and PRO curves.
+    timelines : sequence of str
+        SVG of the scores of video clips.
     training_scores : float (K,) or None
         Leave-one-out scores of the images learned from, shown in the histogram.
     """
@@ -135,6 +139,7 @@ class Report:
     not_images: int = 0
     metrics: Mapping[str, float | str] | None = None
     charts: Sequence[str] = ()
+    timelines: Sequence[str] = ()
     training_scores: FloatArray | None = None
 
 
@@ -187,6 +192,7 @@ def row_pictures(
     scale: ColourScale,
     *,
     truth: BoolArray | None = None,
+    boxes: Boxes = (),
     max_height: int = DEFAULT_PICTURE_HEIGHT,
 ) -> RowPictures:
     """Make the pictures of one row from arrays of one size.
@@ -198,6 +204,8 @@ def row_pictures(
     predicted_mask : bool (H, W)
     scale : ColourScale
     truth : bool (H, W), optional
+    boxes : sequence of (x, y, width, height), optional
+        Of the regions, in pixels of the map.
     max_height : int, default 320
         Larger pictures are made smaller.
 
@@ -209,7 +217,7 @@ def row_pictures(
     return RowPictures(
         image=jpeg_bytes(displayable(image), max_height=max_height),
         overlay=jpeg_bytes(overlay(image, anomaly_map, scale), max_height=max_height),
-        contour=jpeg_bytes(contour(image, predicted_mask), max_height=max_height),
+        contour=jpeg_bytes(boxed(contour(image, predicted_mask), boxes), max_height=max_height),
         truth=None if truth is None else jpeg_bytes(mask_picture(truth), max_height=max_height),
     )
 

@@ -10,19 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from blemish.arrays import BoolArray, UInt8Array
 from blemish.charts import Line, curve_svg
+from blemish.clips import timelines
 from blemish.datasets import NORMAL
+from blemish.decision import Decision
 from blemish.descriptions import metric_rows, model_facts
 from blemish.errors import InputError, OutputError
 from blemish.evaluation import PRO_LIMIT, Evaluation
 from blemish.inspection import Inspected
 from blemish.metrics import Curve, thin_curve
-from blemish.model import Decision, Model
+from blemish.model import Model
 from blemish.panels import five_panel, level_panels
 from blemish.report import (
     DEFAULT_PICTURE_LIMIT,
@@ -35,11 +37,26 @@ from blemish.report import (
 )
 from blemish.scorer import WITH_DISTANCE
 from blemish.threshold import Threshold
-from blemish.visuals import ColourScale, contour, heat_map, mask_picture, overlay, png_bytes
+from blemish.visuals import (
+    ColourScale,
+    boxed,
+    contour,
+    heat_map,
+    mask_picture,
+    overlay,
+    png_bytes,
+)
 from blemish.writing import write_bytes
 
 PICTURES = ("five-panel", "levels", "heat-map", "overlay", "mask", "contour")
-COLUMNS = ("image", "score", "decision", "threshold", "label", "error")
+COLUMNS = (
+    *("image", "score", "decision", "threshold", "label", "error", "time"),
+    *("operating_point", "regions", "regions_left_out"),
+)
+REGION_COLUMNS = (
+    *("image", "decision", "region", "x", "y", "width", "height", "centroid_x", "centroid_y"),
+    *("area_px", "area_mm2", "peak", "mean"),
+)
 _CURVE_POINTS = 2000
 
 
@@ -96,7 +113,8 @@ class ResultsFolder:
         self._scale, self._level_scales = colour_scale(model), level_scales(model)
         self._rows = ReportRows(report_pictures)
         self._failures: list[Failure] = []
-        self._records: list[dict[str, object]] = []
+        self._records: list[list[object]] = []
+        self._regions: list[list[object]] = []
 
     def __enter__(self) -> ResultsFolder:
         return self
@@ -131,7 +149,9 @@ class ResultsFolder:
             "good" or the defect, where known.
         truth : bool (H, W), optional
         """
-        self._records.append(record_of(name, found, label))
+        record = record_of(name, found, label)
+        self._records.append(csv_row(record))
+        self._regions += region_rows(record)
         if found.decision is None:
             self._failures.append(Failure(name, str(found.error)))
             return
@@ -153,6 +173,7 @@ class ResultsFolder:
                 found.decision.predicted_mask,
                 self._scale,
                 truth=truth,
+                boxes=boxes_of(found.decision),
             )
             row = replace(row, pictures=shown)
         self._rows.add(row)
@@ -173,7 +194,7 @@ class ResultsFolder:
         if kind == "mask":
             return mask_picture(mask)
         if kind == "contour":
-            return contour(found.pixels, mask)
+            return boxed(contour(found.pixels, mask), boxes_of(decision))
         verdict, score = verdict_of(decision), decision.score.image_score
         if kind == "levels":
             return level_panels(
@@ -195,14 +216,21 @@ class ResultsFolder:
             title=name,
             decision=verdict,
             score=score,
+            boxes=boxes_of(decision),
         )
 
     def write_table(self) -> None:
-        """Write ``results.csv``: a row per image so far."""
-        lines = [csv_line(COLUMNS), *(csv_line(record.values()) for record in self._records)]
+        """Write ``results.csv``, a row per image so far, and ``regions.csv``, one per region."""
+        self._write_csv("results.csv", COLUMNS, self._records)
+        self._write_csv("regions.csv", REGION_COLUMNS, self._regions)
+
+    def _write_csv(
+        self, name: str, columns: Sequence[str], rows: Iterable[Iterable[object]]
+    ) -> None:
+        lines = [csv_line(columns), *map(csv_line, rows)]
         # File names need not be text; their bytes are written as they are.
         content = "".join(lines).encode("utf-8", "surrogateescape")
-        write_bytes(self.folder / "results.csv", content)
+        write_bytes(self.folder / name, content)
 
     def finish(
         self,
@@ -214,6 +242,7 @@ class ResultsFolder:
         """Write the table, the curves and the report; return the report's path."""
         self.write_table()
         charts: list[str] = []
+        frames = None if evaluation is None else evaluation.frames
         if evaluation is not None:
             for name, curve in evaluation.curves.items():
                 path = self.folder / f"{name.lower().replace(' ', '_')}.csv"
@@ -230,6 +259,7 @@ class ResultsFolder:
             not_images=not_images,
             metrics=None if evaluation is None else metric_rows(evaluation),
             charts=charts,
+            timelines=() if frames is None else timelines(frames, self._threshold.value),
             training_scores=self._model.calibration.scores,
         )
         write_report(path, report)
@@ -242,18 +272,48 @@ def record_of(name: str, found: Inspected, label: str | None = None) -> dict[str
     Returns
     -------
     dict
-        image, score, decision ("normal" or "anomalous"), threshold, label, error; None where
-        there is none.
+        image, score, decision ("normal" or "anomalous"), threshold, label, error, time (seconds,
+        as in `sources.Frame`), operating_point, regions (a list, see `Region.to_json`),
+        regions_left_out (too small, or too many); None where there is none.
     """
     record: dict[str, object] = dict.fromkeys(COLUMNS)
-    record |= {"image": name, "label": label}
+    record |= {"image": name, "label": label, "time": found.time}
     if found.decision is None:
         return record | {"error": str(found.error)}
+    decision = found.decision
+    if decision.source_box is not None:
+        regions = decision.regions()
+        record["regions"] = [region.to_json() for region in regions]
+        record["regions_left_out"] = regions.too_small + regions.too_many
     return record | {
-        "score": found.decision.score.image_score,
-        "decision": verdict_of(found.decision),
-        "threshold": found.decision.threshold.value,
+        "score": decision.score.image_score,
+        "decision": verdict_of(decision),
+        "threshold": decision.threshold.value,
+        "operating_point": decision.operating_point,
     }
+
+
+def csv_row(record: Mapping[str, object]) -> list[object]:
+    """Values of a record for a table, where regions are counted."""
+    regions = record["regions"]
+    told = len(regions) if isinstance(regions, list) else None
+    return list({**record, "regions": told}.values())
+
+
+def region_rows(record: Mapping[str, Any]) -> list[list[object]]:
+    """Rows of ``regions.csv`` for one record, numbered as in the pictures."""
+    return [
+        [
+            *(record["image"], record["decision"], number, *region["box"], *region["centroid"]),
+            *(region[name] for name in ("area_px", "area_mm2", "peak", "mean")),
+        ]
+        for number, region in enumerate(record["regions"] or [], start=1)
+    ]
+
+
+def boxes_of(decision: Decision) -> list[tuple[int, int, int, int]]:
+    """Boxes of the regions in pixels of the map, as pictures show them; none if none are known."""
+    return [] if decision.source_box is None else [region.map_box for region in decision.regions()]
 
 
 def verdict_of(decision: Decision) -> Literal["normal", "anomalous"]:

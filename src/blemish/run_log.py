@@ -26,7 +26,7 @@ class Run:
     metrics : dict of str to float or None
         None: undefined for these images.
     counts : dict of str to int
-        train_images, good_images, anomalous_images, unreadable, false_alarms, missed.
+        train_images, good_images, anomalous_images, unreadable, blank_masks, false_alarms, missed.
     fit_seconds : float
         From files to model, the backbone loaded before.
     ms_per_image : float
@@ -52,6 +52,18 @@ class Run:
         if not isinstance(settings, Mapping):
             raise InputError(f"The settings of a run must be an object, but are {settings!r}.")
         return FitSettings.from_json(settings)
+
+    @property
+    def protocol(self) -> Mapping[str, object]:
+        """What was done to the data, and the seed of their version; empty for the data as is."""
+        found = self.identity.get("protocol")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def seed(self) -> int:
+        """Seed of the version of the data; of the choice of channels, for the data as is."""
+        found = self.protocol.get("seed")
+        return found if isinstance(found, int) else self.settings.seed
 
     @property
     def backbone(self) -> str:

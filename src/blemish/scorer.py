@@ -2,12 +2,12 @@
 
 `scoring` says what each score means; here the statistics it needs are derived from the moments.
 `Scorer` judges new images, `LeftOutScorer` training images. A few scores need statistics of
-normal images that only a pass over them gives (`ScoreStatistics`, `learn_statistics`).
+normal images that only a pass over them gives; see `score_statistics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,17 +15,20 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from blemish import scoring
-from blemish.arrays import BoolArray, Float64Array, FloatArray
+from blemish.arrays import Float64Array, FloatArray
 from blemish.errors import InputError
 from blemish.gaussian import HELD_WHITENING_BYTES, Regularisation, gaussian_of, squared_distances
 from blemish.moments import Moments
-from blemish.pooling import Pool, Running
+from blemish.nearest import PairScore, left_out_nearest, nearest
+from blemish.neighbourhood import Neighbourhood
+from blemish.pooling import Pool
 from blemish.pyramid import Pyramid
 
 T = TypeVar("T")
 
 WITH_DISTANCE = frozenset({"gaussian", "hybrid", "hybrid-calibrated"})
 WITH_STATISTICS = frozenset({"hybrid-calibrated", "chebyshev-two-stage"})
+WITHOUT_NEIGHBOURHOOD = frozenset({"chebyshev-pooled", "chebyshev-two-stage"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +100,11 @@ class Scorer:
     regularisation : Regularisation
     settings : ScoreSettings
     statistics : ScoreStatistics
-        From `learn_statistics`, for the scores that need them.
+        From `score_statistics`, for the scores that need them.
     position_weights : list of float64 (P,) per level, optional
         For "chebyshev-pooled": how many counted finest positions each cell stands for.
+    neighbourhood : Neighbourhood, optional
+        Whose Gaussians may judge a position; default its own alone. See `nearest`.
     dtype : float32 (default) or float64
         Precision of the arithmetic; float32 is right to about 1e-5.
     """
@@ -112,9 +117,11 @@ class Scorer:
         statistics: ScoreStatistics | None = None,
         *,
         position_weights: Sequence[Float64Array] | None = None,
+        neighbourhood: Neighbourhood | None = None,
         dtype: DTypeLike = np.float32,
     ) -> None:
         self.pyramid, self.settings = moments.pyramid, settings
+        self._neighbourhood = neighbourhood
         self._dtype = np.dtype(dtype)
         self.statistics = statistics or ScoreStatistics()
         self.gaussian = (
@@ -145,6 +152,8 @@ class Scorer:
         """
         levels = [array.astype(self._dtype, copy=False) for array in levels]
         self.pyramid.check(levels)
+        if self._neighbourhood is not None:
+            return self._by_nearest(levels, self._neighbourhood)
         distances: list[FloatArray] = []
         k2: list[FloatArray] = []
         if self.gaussian is not None:
@@ -159,10 +168,29 @@ class Scorer:
             self.statistics,
             lambda bounds: scoring.deviations([bounds], *_needed(self._rank_moments))[0],
         )
+        return self._scores(total, distances, [k.max(axis=2) for k in k2])
+
+    def _by_nearest(
+        self, levels: Sequence[FloatArray], neighbourhood: Neighbourhood
+    ) -> PositionScores:
+        deviates = self.settings.score != "gaussian"
+        found = nearest(
+            levels,
+            neighbourhood,
+            _pair_score(self.settings, self.pyramid, self.statistics),
+            gaussian=self.gaussian,
+            moments=(self.means, self.variances) if deviates else None,
+        )
+        return self._scores(found.total, found.distances, found.deviations)
+
+    def _scores(
+        self, total: FloatArray, distances: Sequence[FloatArray], largest: Sequence[FloatArray]
+    ) -> PositionScores:
+        """Scores, and what each level contributes, from its squared distance or largest k^2."""
         if distances:
             return PositionScores(total, [np.sqrt(d) for d in distances])
         scale = self.settings.chebyshev_scale
-        return PositionScores(total, [scoring.chebyshev_bound(k.max(axis=2), scale) for k in k2])
+        return PositionScores(total, [scoring.chebyshev_bound(k2, scale) for k2 in largest])
 
 
 class LeftOutScorer:
@@ -176,13 +204,18 @@ class LeftOutScorer:
     ----------
     moments : Moments
         Of at least 3 images.
-    regularisation, settings, position_weights
+    regularisation, settings, position_weights, neighbourhood
         As `Scorer`.
 
     Raises
     ------
     NotFittedError
         Fewer than 3 images seen.
+
+    Attributes
+    ----------
+    count : int
+        Images among the moments.
     """
 
     def __init__(
@@ -192,14 +225,16 @@ class LeftOutScorer:
         settings: ScoreSettings,
         *,
         position_weights: Sequence[Float64Array] | None = None,
+        neighbourhood: Neighbourhood | None = None,
     ) -> None:
         moments.require_images(3)
         self.pyramid, self.settings = moments.pyramid, settings
+        self._neighbourhood = neighbourhood
         self._moments, self._regularisation = moments, regularisation
-        self._count = moments.count
+        self.count = moments.count
         self._squares = moments.squares()
         self._pool = Pool.of(moments, position_weights) if _is_pooled(settings, moments) else None
-        ridge = scoring.left_out_ridge(regularisation.ridge, self._count)
+        ridge = scoring.left_out_ridge(regularisation.ridge, self.count)
         self._whitened_with = replace(regularisation, ridge=ridge)
         self._measures = settings.score in WITH_DISTANCE and not moments.shared
         held = sum(rows.nbytes for rows in moments.scatters) <= HELD_WHITENING_BYTES
@@ -208,26 +243,27 @@ class LeftOutScorer:
         )
 
     def parts(self, levels: Sequence[FloatArray]) -> tuple[Float64Array | None, list[FloatArray]]:
-        """Squared distance (N, P) and k^2 (N, P, d) per level, None or empty if not used."""
+        """Squared distance (N, P) and k^2 (N, P, d) per level, None or empty if not used.
+
+        By the Gaussian of each position itself, whatever the neighbourhood.
+        """
         if self._moments.shared:
             return self._parts_by_removal(levels)
         distance, k2 = None, []
         if self._measures:
             within = squared_distances(levels, self._moments, self._whitened_with, self._gaussian)
             total = scoring.total_distance(within, self.pyramid).astype(np.float64)
-            distance = scoring.left_out_distance(total, self._count, self._regularisation.weight)
+            distance = scoring.left_out_distance(total, self.count, self._regularisation.weight)
         if self._pool is not None:
             k2 = scoring.left_out_pooled_deviations(
                 levels,
                 self._pool.means,
                 self._pool.squares,
-                count=self._count,
+                count=self.count,
                 weights=self._pool.weights,
             )
         elif self.settings.score != "gaussian":
-            k2 = scoring.left_out_deviations(
-                levels, self._moments.means, self._squares, self._count
-            )
+            k2 = scoring.left_out_deviations(levels, self._moments.means, self._squares, self.count)
         return distance, list(k2)
 
     def _parts_by_removal(
@@ -256,18 +292,28 @@ class LeftOutScorer:
         ----------
         levels : list of float (N, P, d)
         statistics : ScoreStatistics
-            From `learn_statistics`, for the scores that need them.
+            From `score_statistics`, for the scores that need them.
 
         Returns
         -------
         float64 (N, P of the finest level)
         """
         statistics = statistics or ScoreStatistics()
+        if self._neighbourhood is not None:
+            return left_out_nearest(
+                levels,
+                self._neighbourhood,
+                _pair_score(self.settings, self.pyramid, statistics),
+                self._moments,
+                whitened_with=self._whitened_with if self._measures else None,
+                held=self._gaussian,
+                deviates=self.settings.score != "gaussian",
+            )
         distance, k2 = self.parts(levels)
 
         def rank_k2(bounds: FloatArray) -> FloatArray:
             means, squares = _needed(statistics.rank_means), _needed(statistics.rank_squares)
-            return scoring.left_out_deviations([bounds], [means], [squares], self._count)[0]
+            return scoring.left_out_deviations([bounds], [means], [squares], self.count)[0]
 
         return np.asarray(
             combine(self.settings, self.pyramid, distance, k2, statistics, rank_k2),
@@ -316,42 +362,17 @@ def combine(
     )
 
 
-def learn_statistics(
-    batches: Iterable[Sequence[FloatArray]],
-    scorer: LeftOutScorer,
-    *,
-    ignored: BoolArray | None = None,
-) -> ScoreStatistics:
-    """One pass over the training images for what the score must know of normal images.
+def _pair_score(
+    settings: ScoreSettings, pyramid: Pyramid, statistics: ScoreStatistics
+) -> PairScore:
+    """`combine` for pairs of a position and a Gaussian, whose levels are put together already."""
+    flat = Pyramid((pyramid.finest,), (1,))
 
-    Parameters
-    ----------
-    batches : iterable of lists of float (N, P, d)
-    scorer : LeftOutScorer
-    ignored : bool (P of the finest level,), optional
-        Positions that do not count.
+    def score(distance2: FloatArray | None, largest: FloatArray | None) -> FloatArray:
+        k2 = [] if largest is None else [largest[:, :, None]]
+        return combine(settings, flat, distance2, k2, statistics, lambda bounds: bounds)
 
-    Returns
-    -------
-    ScoreStatistics
-        With what the score of `scorer` needs; all else None.
-    """
-    pyramid = scorer.pyramid
-    if scorer.settings.score == "chebyshev-two-stage":
-        ranks = Running((pyramid.positions(pyramid.levels - 1), sum(pyramid.dims)))
-        for levels in batches:
-            _, k2 = scorer.parts(levels)
-            scale = scorer.settings.chebyshev_scale
-            ranks.add(scoring.sorted_bounds(k2, pyramid, scale))
-        return ScoreStatistics(rank_means=ranks.mean, rank_squares=ranks.squares)
-    kept = slice(None) if ignored is None else ~ignored
-    distances, logs = Running(()), Running(())
-    for levels in batches:
-        distance2, k2 = scorer.parts(levels)
-        distances.add(np.sqrt(_needed(distance2)[:, kept]).ravel())
-        largest = scoring.largest_deviation(k2, pyramid)[:, kept]
-        logs.add(scoring.log_deviation(largest).ravel())
-    return ScoreStatistics(distance_scale=distances.scale(), deviation_scale=logs.scale())
+    return score
 
 
 def _is_pooled(settings: ScoreSettings, moments: Moments) -> bool:

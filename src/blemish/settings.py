@@ -7,15 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from blemish.alignment import ALIGNMENTS
 from blemish.backbones import Backbone
 from blemish.embedding import REDUCTIONS
 from blemish.errors import InputError
 from blemish.gaussian import SHRINKAGES
 from blemish.maps import MapSettings
 from blemish.presets import PRESETS, preset_network_layers, preset_values
-from blemish.scorer import ScoreSettings
+from blemish.scorer import WITHOUT_NEIGHBOURHOOD, ScoreSettings
 
-_CHOICES = {"preset": PRESETS, "reduction": REDUCTIONS, "shrinkage": SHRINKAGES}
+_CHOICES = {
+    "preset": PRESETS,
+    "align": ALIGNMENTS,
+    "reduction": REDUCTIONS,
+    "shrinkage": SHRINKAGES,
+}
+MOST_OUTLIERS = 0.2
+"""Largest share of the training images that may be rejected."""
+
 _TUPLES = (
     "layers",
     "size",
@@ -85,6 +94,12 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "epsilon": ("a number from 0 to 1e6", lambda v: _is_number(v) and 0 <= v <= 1e6),
     "relative_epsilon": ("a number from 0 to 1e6", lambda v: _is_number(v) and 0 <= v <= 1e6),
     "shared": ("True or False", lambda v: isinstance(v, bool)),
+    "neighbourhood": ("a whole number of at least 0", lambda v: _is_whole(v) and v >= 0),
+    "keep_features": ("True or False", lambda v: isinstance(v, bool)),
+    "reject_outliers": (
+        f"a share from 0 to {MOST_OUTLIERS:g}",
+        lambda v: _is_number(v) and 0 <= v <= MOST_OUTLIERS,
+    ),
     "averaging": ("1, 3 or 4 per layer", lambda v: _are(v, lambda w: w in (1, 3, 4))),
     "separate": ("True or False", lambda v: isinstance(v, bool)),
     "standardise": ("True or False", lambda v: isinstance(v, bool)),
@@ -108,6 +123,9 @@ _HINTS = {
     "epsilon": "The paper's is 0.01.",
     "relative_epsilon": "The preset accurate has 0.1.",
     "shared": "The default is False.",
+    "neighbourhood": "Try 1; the default is 0.",
+    "keep_features": "The default is False.",
+    "reject_outliers": "Try 0.1; 0 keeps all images.",
     "averaging": "Give, for example, 4,4,3.",
     "separate": "The default is that of the preset.",
     "standardise": "The default is that of the preset.",
@@ -144,12 +162,18 @@ class FitSettings:
         What 0 and 1 stand for in images of more than 8 bits that do not say so.
     interpolation : {"bicubic", "bilinear"}, default "bicubic"
         Of the resize, always with antialiasing.
+    align : {"none", "shift", "rigid"}, default "none"
+        Bring every part to where the reference has it before the network sees it: shifted, or
+        turned by any angle and shifted; see `alignment`.
     reduction, dims, layer_sums, seed
         See `choose_embedding`. Default dims: the backbone's.
     epsilon, relative_epsilon, shrinkage
         See `regularisation_of`. Default: the preset's; 0.01 and 0 for "full" and "paper".
     shared : bool, default False
         One Gaussian for all positions, for textures.
+    neighbourhood : int >= 0, default 0
+        A position is judged by that Gaussian, of those at most so many positions of the finest
+        layer away, which finds it most usual: for parts that are not aligned; see `nearest`.
     averaging : tuple of {1, 3, 4}, one per layer, optional
         Window over which features are averaged with their neighbours; see `Embedding`.
     separate : bool, optional
@@ -168,6 +192,12 @@ class FitSettings:
         Share of good images that may be called anomalous.
     pixel_false_alarm_rate : float in (0, 1), default 0.001
         Share of pixels of good images that may lie in a predicted mask.
+    keep_features : bool, default False
+        Keep the embeddings of all training images in the model, in 16 bits, so that it can be
+        calibrated again without the images.
+    reject_outliers : float in 0..0.2, default 0
+        Largest share of the images that may be outliers, such as defective parts: those that are
+        evident are left out and named; see `robust`. 0 keeps all.
     """
 
     backbone: str = "builtin"
@@ -177,6 +207,7 @@ class FitSettings:
     roi: tuple[int, int, int, int] | None = None
     value_range: tuple[float, float] | None = None
     interpolation: str = "bicubic"
+    align: str = "none"
     reduction: str = "random"
     dims: int | tuple[int, ...] | None = None
     layer_sums: bool = False
@@ -186,6 +217,7 @@ class FitSettings:
     relative_epsilon: float = None  # type: ignore[assignment]
     shrinkage: str = "none"
     shared: bool = False
+    neighbourhood: int = 0
     separate: bool = None  # type: ignore[assignment]
     standardise: bool = None  # type: ignore[assignment]
     map_weights: tuple[float, ...] | None = None
@@ -198,6 +230,8 @@ class FitSettings:
     top_k: int = 1
     false_alarm_rate: float = 0.05
     pixel_false_alarm_rate: float = 0.001
+    keep_features: bool = False
+    reject_outliers: float = 0.0
 
     def __post_init__(self) -> None:
         for name in _TUPLES:
@@ -216,6 +250,7 @@ class FitSettings:
                 f"{self.size[0]}x{self.size[1]}. Use preset 'full' with a size."
             )
         self.score_settings, self.map_settings  # noqa: B018 - they check themselves
+        self._check_neighbourhood()
 
     def _check_values(self) -> None:
         """Refuse what no fit can mean; None is what the preset will decide."""
@@ -223,6 +258,19 @@ class FitSettings:
             value = getattr(self, name)
             if not is_right(value) and not (value is None and name in _DECIDED):
                 raise InputError(f"{name} must be {wanted}, but is {value!r}. {_HINTS[name]}")
+
+    def _check_neighbourhood(self) -> None:
+        """Refuse a neighbourhood where all positions are judged alike, or not by one Gaussian."""
+        if self.neighbourhood and self.shared:
+            raise InputError(
+                "A neighbourhood needs one Gaussian per position, but shared is True, which has "
+                "one for all. Leave out one of the two."
+            )
+        if self.neighbourhood and self.score in WITHOUT_NEIGHBOURHOOD:
+            raise InputError(
+                "A neighbourhood needs a score by which each position's Gaussian judges, but the "
+                f"score is {self.score}. Use gaussian, chebyshev, hybrid or hybrid-calibrated."
+            )
 
     @property
     def network_layers(self) -> tuple[int, ...] | None:

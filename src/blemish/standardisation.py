@@ -28,17 +28,21 @@ class Standardisation:
     Attributes
     ----------
     gain, offset : float64 (P,)
+    seen : Running
+        Left-out scores of good images, shape (P,), that the two follow from.
     """
 
     gain: Float64Array
     offset: Float64Array
+    seen: Running
 
     def __call__(self, scores: FloatArray) -> FloatArray:
         """Standardise scores, float (N, P); never below 0.
 
         Examples
         --------
-        >>> Standardisation(np.array([2.0]), np.array([-1.0]))(np.array([[3.0], [0.0]]))
+        >>> twice = Standardisation(np.array([2.0]), np.array([-1.0]), Running((1,)))
+        >>> twice(np.array([[3.0], [0.0]]))
         array([[5.],
                [0.]])
         """
@@ -80,4 +84,4 @@ def standardisation_of(seen: Running, counted: BoolArray | None = None) -> Stand
     stds = np.sqrt(trust * variances + (1 - trust) * variance)
     stds = np.maximum(stds, max(float(np.median(stds[kept])), 1e-12))
     gain = np.sqrt(max(variance, 1e-24)) / stds
-    return Standardisation(gain, mean - gain * means)
+    return Standardisation(gain, mean - gain * means, seen)

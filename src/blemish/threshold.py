@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blemish.arrays import Float64Array, FloatArray, IntArray
+from blemish.arrays import Float64Array, FloatArray
 from blemish.errors import InputError
 
 ORDER_STATISTIC = "order-statistic"
 TAIL_BOUND = "one-sided-chebyshev"
+LABELLED, FIXED = "labelled", "fixed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,11 @@ class Threshold:
     ----------
     value : float
     false_alarm_rate : float in (0, 1)
-        Share of good images that was asked for.
-    method : {"order-statistic", "one-sided-chebyshev"}
+        Share of good images that was asked for; for "labelled" and "fixed" the share that was seen.
+    method : {"order-statistic", "one-sided-chebyshev", "labelled", "fixed"}
         The first holds its rate for any distribution of scores. The second is the fallback for
         too few images: mean + std * sqrt((1 - a) / a), Cantelli's bound, usually far too careful.
+        The others are values of an operating point, chosen by labelled images or given.
     interval : (low, high)
         Where the long-run false-alarm rate of `value` lies with `confidence`. Under the fallback
         it reaches from 0 up to what the number of images can exclude.
@@ -37,7 +39,7 @@ class Threshold:
     images : int
         Scores it rests on.
     images_needed : int
-        Least number of images for the order statistic at this rate.
+        Least number of images for the order statistic at this rate; 0 for "labelled" and "fixed".
     """
 
     value: float
@@ -189,14 +191,35 @@ class PixelHistogram:
     """
 
     _SHIFT = 12
+    _BETWEEN = 200  # values that stand for all between two known quantiles
 
     def __init__(self) -> None:
-        self.counts: IntArray = np.zeros(1 << (31 - self._SHIFT), dtype=np.int64)
+        self.counts: Float64Array = np.zeros(1 << (31 - self._SHIFT))
 
     def add(self, values: FloatArray) -> None:
         """Count pixel values, all >= 0 and finite."""
         bits = np.ascontiguousarray(values, dtype=np.float32).ravel().view(np.uint32)
         self.counts += np.bincount(bits >> self._SHIFT, minlength=len(self.counts))
+
+    def add_quantiles(
+        self, values: Float64Array, probabilities: Float64Array, pixels: float
+    ) -> None:
+        """Count so many pixels of which only some quantiles are known: even between two of them.
+
+        Parameters
+        ----------
+        values, probabilities : float64 (q,), rising
+            Quantiles, all >= 0, and the share of pixels below each, the last 1.
+        pixels : float
+        """
+        steps = (np.arange(self._BETWEEN) + 0.5) / self._BETWEEN
+        shares = np.diff(probabilities, prepend=0.0)
+        lower = np.concatenate([values[:1], values[:-1]])
+        spread = lower[:, None] + (values - lower)[:, None] * steps
+        spread[-1] = values[-1]  # the largest of all is reached
+        bits = np.ascontiguousarray(spread, dtype=np.float32).ravel().view(np.uint32)
+        weights = np.repeat(shares * pixels / self._BETWEEN, self._BETWEEN)
+        np.add.at(self.counts, bits >> self._SHIFT, weights)
 
     def quantile(self, probability: float) -> float:
         """Value that at least this share of all pixels lie below (upper edge of its bin)."""

@@ -25,7 +25,7 @@ from blemish.errors import InputError
 from blemish.fitted import Fitted
 from blemish.gaussian import Gaussian
 from blemish.graph import FUSED_SCORES
-from blemish.judge import Found, Judge
+from blemish.judge import Found, Judge, require_own_gaussians
 from blemish.maps import MapOperator
 from blemish.scorer import Scorer
 from blemish.standardisation import Standardisation
@@ -80,8 +80,8 @@ class TorchRunner:
         threads: int | None = None,
         device: str = "auto",
     ) -> None:
-        score = judge.scorers[0].settings.score
-        if score not in FUSED_SCORES:
+        require_own_gaussians(fitted.settings, "The torch runner")
+        if (score := judge.scorers[0].settings.score) not in FUSED_SCORES:
             raise InputError(
                 f"The torch engine can compute {', '.join(sorted(FUSED_SCORES))} on the device, "
                 f"but the score is {score}. Score its features with Scorer instead."

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
+from blemish.alignment import Alignment
+from blemish.arrays import Float16Array
 from blemish.datasets import read_dataset
 from blemish.errors import BlemishError, NotFittedError, OtherShapeWarning, ShapeError
+from blemish.groupwise import learn_alignment
 from blemish.images import as_array, image_size, to_rgb
-from blemish.loading import ImageLike, one_of_all
+from blemish.lazy_image import LazyImage
+from blemish.loading import ImageLike, load_batches, load_input, one_of_all
+from blemish.preprocessing import Preprocessing
 
 LEAST_IMAGES = 3
 _SHAPE_TOLERANCE = 0.02
+_MOST_ALIGNED, _ALIGNED_BYTES = 100, 256 << 20
 
 
 def training_images(images: Path | str | Iterable[ImageLike]) -> Sequence[ImageLike]:
@@ -53,7 +59,7 @@ def source_sizes(images: Sequence[ImageLike]) -> list[tuple[int, int]]:
     sizes, errors = [], []
     for image in images:
         try:
-            sizes.append(_source_size(image))
+            sizes.append(source_size(image))
         except BlemishError as error:
             errors.append(error)
     if errors:
@@ -61,7 +67,10 @@ def source_sizes(images: Sequence[ImageLike]) -> list[tuple[int, int]]:
     return sizes
 
 
-def _source_size(image: ImageLike) -> tuple[int, int]:
+def source_size(image: ImageLike) -> tuple[int, int]:
+    """Height and width of an image; of a file only the header is read."""
+    if isinstance(image, LazyImage):
+        return image.read_size()
     if isinstance(image, Path | str):
         return image_size(Path(image))
     pixels = as_array(image)
@@ -81,3 +90,41 @@ def warn_of_other_shapes(sizes: Sequence[tuple[int, int]]) -> None:
             OtherShapeWarning,
             stacklevel=3,
         )
+
+
+def learn_to_align(
+    images: Sequence[ImageLike],
+    kind: str,
+    preprocessing: Preprocessing,
+    *,
+    reference: ImageLike | None,
+    value_range: tuple[float, float] | None,
+) -> Alignment:
+    """Alignment of good images, learned from at most 100 of them; see `learn_alignment`.
+
+    Parameters
+    ----------
+    images : sequence of files or arrays
+    kind : {"shift", "rigid"}
+    preprocessing : Preprocessing
+    reference : file or array, or None
+        To align with, instead of the mean of the images.
+    value_range : (low, high) or None
+
+    Raises
+    ------
+    AlignmentError
+        The images look too different to be aligned.
+    ImageError
+        Images cannot be read.
+    """
+    image_bytes = 2 * 3 * preprocessing.size[0] * preprocessing.size[1]
+    most = max(LEAST_IMAGES, min(_MOST_ALIGNED, _ALIGNED_BYTES // image_bytes))
+    step = -(-len(images) // most)
+    some: list[Float16Array] = []
+    for batch in load_batches(images[::step], preprocessing, batch=8, value_range=value_range):
+        some += [image.astype(np.float16) for image in batch]
+    chosen = None
+    if reference is not None:
+        chosen = load_input(reference, preprocessing, value_range=value_range)
+    return learn_alignment(some, kind, chosen)

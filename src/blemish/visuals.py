@@ -7,6 +7,7 @@ to the image at hand, so a good part looks calm and two pictures can be compared
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +19,12 @@ from blemish.errors import InputError, ShapeError
 
 CONTOUR_COLOUR = (0, 229, 255)
 """Cyan, with a dark rim: on no heat-map colour and hardly any part, also for the colour-blind."""
+
+Boxes = Sequence[tuple[int, int, int, int]]
+"""x, y, width and height of each, in pixels of a picture or map."""
+
+BOX_COLOUR = (255, 255, 255)
+_RIM = (0, 0, 0)
 
 OVERLAY_OPACITY = 0.75
 _CLEAR_BELOW = 0.35  # position on the scale up to which an overlay shows the image alone
@@ -182,6 +189,45 @@ def contour(
     cv2.drawContours(picture, outlines, -1, (0, 0, 0), width + 2, cv2.LINE_AA)
     cv2.drawContours(picture, outlines, -1, colour, width, cv2.LINE_AA)
     return picture
+
+
+def boxed(picture: UInt8Array, boxes: Boxes) -> UInt8Array:
+    """Draw numbered boxes on a picture, a bright line with a dark rim, around what they hold.
+
+    Parameters
+    ----------
+    picture : uint8 (H, W, 3)
+    boxes : sequence of (x, y, width, height)
+        In pixels of the picture; the first gets the number 1.
+
+    Returns
+    -------
+    uint8 (H, W, 3)
+    """
+    drawn: UInt8Array = picture.copy()
+    height, width = picture.shape[:2]
+    line = max(1, round(min(height, width) / 256))
+    for number, (x, y, across, down) in enumerate(boxes, start=1):
+        upper = max(x - 2 * line, line), max(y - 2 * line, line)
+        lower = min(x + across + line, width - 1 - line), min(y + down + line, height - 1 - line)
+        for colour, thick in ((_RIM, line + 2), (BOX_COLOUR, line)):
+            cv2.rectangle(drawn, upper, lower, colour, thick)
+        size = 0.4 * line
+        (wide, high), _ = cv2.getTextSize(str(number), cv2.FONT_HERSHEY_SIMPLEX, size, line)
+        left = min(max(x, 0), width - wide)
+        base = y - 4 * line if y - 5 * line >= high else min(y + down + high + 5 * line, height - 1)
+        for colour, thick in ((_RIM, line + 2), (BOX_COLOUR, line)):
+            cv2.putText(
+                drawn,
+                str(number),
+                (left, base),
+                cv2.FONT_HERSHEY_SIMPLEX,
+                size,
+                colour,
+                thick,
+                cv2.LINE_AA,
+            )
+    return drawn
 
 
 def mask_picture(mask: BoolArray) -> UInt8Array:

@@ -14,6 +14,7 @@ from blemish.fitting import fit  # noqa: E402
 from blemish.graph import FUSED_SCORES  # noqa: E402
 from blemish.inference import PlainInference  # noqa: E402
 from blemish.judge import Judge  # noqa: E402
+from blemish.pooling import Running  # noqa: E402
 from blemish.settings import FitSettings  # noqa: E402
 from blemish.standardisation import Standardisation  # noqa: E402
 from blemish.torch_runner import TorchRunner  # noqa: E402
@@ -138,7 +139,7 @@ def test_standardised_scores_are_never_below_zero():
     model = small_model(separate=True)
     inputs = inputs_of(model)
     lowered = [
-        Standardisation(np.full(count, 2.0), np.full(count, -4.0))
+        Standardisation(np.full(count, 2.0), np.full(count, -4.0), Running((count,)))
         for count in map(model.pyramid.positions, range(2))
     ]
     combination = dataclasses.replace(model._judge.combination, standardisations=lowered)

@@ -14,7 +14,9 @@ from blemish.benchmark import Benchmark, Failed, Step, run_benchmark
 from blemish.benchmark_summary import Summary, runs_csv
 from blemish.benchmark_tables import as_markdown, as_text, notes
 from blemish.cli.fit import setting_options, settings_from
-from blemish.cli.options import PATH, Seeds, Words, quiet_option
+from blemish.cli.options import PATH, Seeds, Words, engine_options, quiet_option
+from blemish.cli.protocol import protocol_from, protocol_options
+from blemish.engines.engine import EngineSettings
 from blemish.published import CLAIMS, published_systems
 from blemish.run_log import Run, RunLog
 from blemish.scoring import SCORES
@@ -31,7 +33,9 @@ from blemish.writing import write_bytes
     show_default=True,
     help=f"Of {', '.join(SCORES)}.",
 )
-@click.option("--seeds", type=Seeds(), default="0", show_default=True, help="As 0-2 or 0,1,5.")
+@click.option(
+    "--seeds", type=Seeds(), help="As 0-2 or 0,1,5. Default: 0; of protocol rd-mvtec 0-4."
+)
 @click.option("--weights", type=PATH, help="State dict of the ResNet: .safetensors or .pth.")
 @click.option("--layout", help="Layout of the data set; found by itself unless given.")
 @click.option(
@@ -44,20 +48,26 @@ from blemish.writing import write_bytes
 @click.option("--out", "-o", type=PATH, help="Folder for results.csv, table.md and runs.jsonl.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--claims", is_flag=True, help="List claims of others and how to verify each.")
+@protocol_options
 @setting_options
+@engine_options
 @quiet_option
 def benchmark(
     *,
     root: Path | None,
     categories: tuple[str, ...] | None,
     scores: tuple[str, ...],
-    seeds: tuple[int, ...],
+    seeds: tuple[int, ...] | None,
     weights: Path | None,
     layout: str | None,
     against: str | None,
     out: Path | None,
     as_json: bool,
     claims: bool,
+    engine: str,
+    device: str,
+    precision: str,
+    threads: int | None,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -77,7 +87,9 @@ def benchmark(
         return
     if root is None:
         raise click.UsageError("Missing argument 'ROOT'.")
-    settings = settings_from(options | {"score": scores[0], "seed": seeds[0]})
+    protocol = protocol_from(options)
+    runner = EngineSettings(engine=engine, device=device, precision=precision, threads=threads)
+    settings = settings_from(options | {"score": scores[0], "seed": 0})
     log = None if out is None else RunLog(out / "runs.jsonl")
     if log is not None and not quiet:
         click.echo(f"{out}: {len(log)} runs known.", err=True)
@@ -88,8 +100,10 @@ def benchmark(
             only=categories,
             scores=scores,
             seeds=seeds,
+            protocol=protocol,
             weights=weights,
             layout=layout,
+            engine=runner,
             log=log,
             progress=watcher.progress,
             on_run=watcher.run,
@@ -157,9 +171,8 @@ class _Watcher:
             for name, value in (("image AUROC", auroc), ("pixel AUROC", pixel))
             if value is not None
         ]
-        settings = run.settings
         self._say(
-            f"{run.category} {settings.score} seed {settings.seed}: "
+            f"{run.category} {run.settings.score} seed {run.seed}: "
             + ", ".join([*figures, "known from before" if reused else f"{run.fit_seconds:.1f} s"])
         )
 

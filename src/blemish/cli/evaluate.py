@@ -15,6 +15,7 @@ from blemish.cli.options import (
     data_options,
     engine_for,
     engine_options,
+    model_at,
     pictures_option,
     quiet_option,
     rate_options,
@@ -24,7 +25,7 @@ from blemish.cli.options import (
 )
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import Sample, read_dataset
-from blemish.descriptions import evaluation_lines, model_facts
+from blemish.descriptions import evaluation_lines, labelled_note, model_facts
 from blemish.evaluation import evaluate as evaluate_model
 from blemish.inspection import Inspected
 from blemish.model import load_model
@@ -37,6 +38,14 @@ from blemish.model import load_model
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @pictures_option
 @data_options
+@click.option(
+    "--clip-smoothing",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="For frame metrics: smooth each clip's scores; standard deviation in frames.",
+)
+@click.option("--clip-scaling", is_flag=True, help="For them: scale each clip's scores to 0..1.")
 @rate_options
 @engine_options
 @quiet_option
@@ -49,6 +58,9 @@ def evaluate(
     as_json: bool,
     layout: str | None,
     category: str | None,
+    clip_smoothing: float,
+    clip_scaling: bool,
+    operating_point: str | None,
     false_alarm_rate: float | None,
     engine: str,
     device: str,
@@ -58,8 +70,8 @@ def evaluate(
 ) -> None:
     """Measure a MODEL on the labelled test images of DATA.
 
-    The threshold is the model's own, from its training images; the labels are never used to
-    choose it.
+    The threshold is the model's own, from its training images unless an operating point says
+    otherwise; the labels of DATA are never used to choose it.
 
     \b
     Example:
@@ -69,12 +81,16 @@ def evaluate(
     runs = engine_for(
         len(samples), engine=engine, device=device, precision=precision, threads=threads
     )
-    loaded = load_model(model, runs)
+    loaded = model_at(
+        load_model(model, runs), operating_point=operating_point, false_alarm_rate=false_alarm_rate
+    )
     if not quiet:
         good = sum(not sample.is_anomalous for sample in samples)
         click.echo(f"Test images: {good} good, {len(samples) - good} anomalous.", err=True)
     threshold = loaded.threshold(false_alarm_rate)
     warn_of_threshold(loaded, threshold)
+    if note := labelled_note(loaded, threshold):
+        click.echo(f"Warning: {note}", err=True)
     folder = results_folder(out, loaded, title=model.stem, threshold=threshold, pictures=pictures)
     failed: list[str] = []
 
@@ -93,6 +109,8 @@ def evaluate(
             loaded,
             samples,
             false_alarm_rate=false_alarm_rate,
+            clip_smoothing=clip_smoothing,
+            clip_scaling=clip_scaling,
             progress=progress,
             on_image=collect,
         )

@@ -8,20 +8,26 @@ from typing import Any
 
 import click
 
+from blemish.alignment import ALIGNMENTS
+from blemish.check_report import write_check
 from blemish.cli.options import PATH, Numbers, data_options, device_options, quiet_option
 from blemish.cli.progress import ProgressBar
+from blemish.cli.sources import every_option
 from blemish.datasets import read_dataset
-from blemish.descriptions import threshold_text
+from blemish.descriptions import rejected_text, threshold_text
 from blemish.embedding import REDUCTIONS
 from blemish.engines.engine import EngineSettings
 from blemish.fitting import fit as fit_model
 from blemish.gaussian import SHRINKAGES
 from blemish.images import read_mask
+from blemish.lifecycle import fit_like
 from blemish.maps import BLURS, UPSAMPLINGS
+from blemish.model import load_model
 from blemish.plan import FitPlan
 from blemish.presets import PRESETS
 from blemish.scoring import SCORES
-from blemish.settings import FitSettings
+from blemish.settings import MOST_OUTLIERS, FitSettings
+from blemish.training_check import check_model, check_summary, check_training
 from blemish.writing import check_writable
 
 _DEFAULTS = FitSettings()
@@ -64,6 +70,7 @@ _SETTINGS = [
     _option("roi", Numbers(",", 4), "Region of interest: x,y,width,height in image pixels."),
     _option("value_range", Numbers(",", 2, float), "LOW,HIGH: black and white of deep images."),
     _option("interpolation", click.Choice(["bicubic", "bilinear"]), "Of the resize."),
+    _option("align", click.Choice(ALIGNMENTS), "Bring parts to one place: shifted, or turned too."),
     _option("reduction", click.Choice(REDUCTIONS), "How channels are chosen."),
     _option("dims", Numbers(","), "Dimensions kept in all, or per layer as 16,64,256."),
     _flag("layer_sums", "Add to each layer the finer one."),
@@ -73,6 +80,7 @@ _SETTINGS = [
     _decided("relative_epsilon", click.FloatRange(0), "The same, times the mean variance."),
     _option("shrinkage", click.Choice(SHRINKAGES), "Of the covariance, for few images."),
     _flag("shared", "One Gaussian for all positions, for textures."),
+    _option("neighbourhood", click.IntRange(0), "Judge by the best Gaussian so many cells around."),
     _tristate("separate", "joint", "One Gaussian per layer, or one over all."),
     _tristate("standardise", "as-is", "Make the scores of all positions alike."),
     _decided("map_weights", Numbers(",", kind=float), "Separate layers' weights in the map."),
@@ -92,6 +100,17 @@ _SETTINGS = [
         "pixel_false_alarm_rate",
         click.FloatRange(0, 1, min_open=True, max_open=True),
         "Share of their pixels that may lie in a predicted mask.",
+    ),
+    _flag("keep_features", "Keep the images' features, to calibrate later without them."),
+    click.option(
+        "--reject-outliers",
+        type=click.FloatRange(0, MOST_OUTLIERS),
+        is_flag=False,
+        flag_value=MOST_OUTLIERS,
+        default=_DEFAULTS.reject_outliers,
+        show_default=True,
+        metavar="[SHARE]",
+        help="Leave out evident outliers, at most this share of the images (alone: 0.2).",
     ),
 ]
 
@@ -114,9 +133,13 @@ def settings_from(options: dict[str, Any]) -> FitSettings:
 @click.command()
 @click.argument("images", type=PATH)
 @click.option("--out", "-o", type=PATH, help="Model file to write. Default: IMAGES.blemish.")
+@click.option("--like", type=PATH, help="Model whose settings are taken, so that both can merge.")
 @click.option("--weights", type=PATH, help="State dict of the ResNet: .safetensors or .pth.")
+@click.option("--reference", type=PATH, help="Image to align parts with. Default: their mean.")
 @click.option("--ignore-mask", type=PATH, help="Image, not black where nothing is to be scored.")
+@click.option("--check-report", type=PATH, help="Folder for a check of the images, with pictures.")
 @data_options
+@every_option
 @setting_options
 @device_options
 @quiet_option
@@ -124,10 +147,14 @@ def fit(
     *,
     images: Path,
     out: Path | None,
+    like: Path | None,
     weights: Path | None,
+    reference: Path | None,
     ignore_mask: Path | None,
+    check_report: Path | None,
     layout: str | None,
     category: str | None,
+    every: int,
     engine: str,
     device: str,
     threads: int | None,
@@ -136,33 +163,69 @@ def fit(
 ) -> None:
     """Learn what good parts look like, from a folder of IMAGES.
 
-    Of a data set the good training images are used; its layout is found by itself. A plain folder
-    is taken to hold good images only.
+    Of a data set the good training images are used; its layout is found by itself. A plain folder,
+    or a video, is taken to hold good images only.
 
     \b
     Example:
         blemish fit parts/bottle/good
         blemish fit datasets/mvtec/bottle --backbone resnet18 --preset paper --dims 100
     """  # noqa: D301
-    settings = settings_from(options)
+    settings = None if like is not None else settings_from(options)
     out = out or default_output(images)
-    samples = read_dataset(images, split="train", layout=layout, category=category)
+    samples = read_dataset(images, split="train", layout=layout, category=category)[::every]
     check_writable(out)
     mask = None if ignore_mask is None else read_mask(ignore_mask)
+    runs = EngineSettings(engine=engine, device=device, threads=threads)
+    chosen = [sample.image for sample in samples]
     with ProgressBar(quiet=quiet) as progress:
-        model = fit_model(
-            [sample.image for sample in samples],
-            settings,
-            weights=weights,
-            ignore_mask=mask,
-            engine=EngineSettings(engine=engine, device=device, threads=threads),
-            progress=progress,
-            on_plan=lambda plan: _show_plan(plan, out, quiet=quiet),
+        model = (
+            fit_model(
+                chosen,
+                settings,
+                weights=weights,
+                ignore_mask=mask,
+                reference=reference,
+                engine=runs,
+                progress=progress,
+                on_plan=lambda plan: _show_plan(plan, out, quiet=quiet),
+            )
+            if like is None
+            else fit_like(load_model(_alone(like), runs), chosen, progress=progress)
         )
     model.save(out)
     if not quiet:
         click.echo(f"Learned from {model.count} images, wrote {out}.")
         click.echo(f"Threshold {threshold_text(model.threshold())}.")
+        if model.fitted.rejected is not None:
+            click.echo(f"Rejected {rejected_text(model)}.")
+        if summary := check_summary(check_model(model)):
+            click.echo(f"Look at {summary}")
+    if check_report is not None:
+        found = check_training(chosen, model=model)
+        click.echo(f"Report: {write_check(check_report, found, chosen, title=str(images))}")
+
+
+def _alone(like: Path) -> Path:
+    """--like, given without what it decides.
+
+    Raises
+    ------
+    click.UsageError
+        Another setting is given, too.
+    """
+    context = click.get_current_context()
+    decided = [
+        "weights",
+        "reference",
+        "ignore_mask",
+        *(field.name for field in fields(FitSettings)),
+    ]
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in decided and source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--like decides {option.opts[0]}; leave one of them out.")
+    return like
 
 
 def _show_plan(plan: FitPlan, out: Path, *, quiet: bool) -> None:

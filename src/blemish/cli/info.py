@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from blemish.cli.options import PATH
-from blemish.descriptions import model_facts
+from blemish.descriptions import journal_lines, model_facts
 from blemish.model import Model
 from blemish.model_file import read_model
 
@@ -38,3 +38,5 @@ def info(*, model: Path, as_json: bool) -> None:
     }
     for name, value in facts.items():
         click.echo(f"{name:<20} {value}")
+    for line in journal_lines(loaded.fitted.journal):
+        click.echo(f"{'journal':<20} {line}")

@@ -17,10 +17,18 @@ from blemish.errors import BlemishError, BlemishWarning
 _COMMANDS = {
     "demo": "Generate a product, learn it, inspect it, and show the report.",
     "fit": "Learn what good parts look like.",
+    "check": "Name suspicious images among those to learn from.",
     "inspect": "Judge images by a model.",
+    "explain": "Say why an image got its score.",
+    "watch": "Notice when images drift from those of the fit.",
     "evaluate": "Measure a model on labelled images.",
     "benchmark": "Fit and measure many categories, scores and seeds.",
     "export": "Write a model for another program: ONNX or OpenVINO.",
+    "update": "Add good images to a model.",
+    "forget": "Take images out of a model.",
+    "merge": "Put models of one product together.",
+    "calibrate": "Make the thresholds of a changed model exact.",
+    "threshold": "List, set and remove a model's operating points.",
     "info": "Say what a model is.",
     "backbone": "List, show and download feature extractors.",
 }

@@ -12,12 +12,14 @@ from blemish.cores import cores
 from blemish.descriptions import threshold_text
 from blemish.engines.engine import DEVICES, ENGINES, PRECISIONS, EngineSettings
 from blemish.model import Model, never_reached
+from blemish.regions import AREA_UNITS
 from blemish.results import PICTURES, ResultsFolder
 from blemish.threshold import TAIL_BOUND, Threshold
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
+RATE = click.FloatRange(0, 1, min_open=True, max_open=True)
 MOST_STREAMS = 16
 BATCH, GPU_BATCH, FROM_IMAGES = 4, 16, 64
 
@@ -114,12 +116,40 @@ class Seeds(click.ParamType[Any]):
         return seeds
 
 
+class Area(click.ParamType[Any]):
+    """An area with its unit, as 25, 25px or 0.5mm2."""
+
+    name = "area"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, str]:
+        """Text to a number and its unit."""
+        if isinstance(value, tuple):
+            return value
+        text = str(value).strip().lower().replace("mm²", "mm2")
+        unit = next((unit for unit in AREA_UNITS if text.endswith(unit)), None)
+        try:
+            return float(text.removesuffix(unit or "")), unit or AREA_UNITS[0]
+        except ValueError:
+            self.fail(f"{value!r} is not an area such as 25 or 0.5mm2", param, ctx)
+
+
 def data_options(command: F) -> F:
     """How a folder of images is read."""
     command = click.option("--category", help="Product below the root of a data set.")(command)
     return click.option("--layout", help="Layout of the data set; found by itself unless given.")(
         command
     )
+
+
+def training_images_option(command: F) -> F:
+    """--training-images."""
+    return click.option(
+        "--training-images",
+        type=PATH,
+        help="Folder with all images of the model before, for exact thresholds.",
+    )(command)
 
 
 def quiet_option(command: F) -> F:
@@ -139,12 +169,52 @@ def pictures_option(command: F) -> F:
 
 
 def rate_options(command: F) -> F:
-    """Another false-alarm rate than that of the fit."""
+    """Another operating point than the default, or another false-alarm rate."""
+    command = click.option(
+        "--operating-point", help="Name of one of the model's. Default: its default."
+    )(command)
     return click.option(
         "--false-alarm-rate",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
-        help="Share of good images that may be called anomalous. Default: the model's.",
+        type=RATE,
+        help="Share of good images that may be called anomalous. Default: the operating point's.",
     )(command)
+
+
+def region_options(command: F) -> F:
+    """Which regions are told, and in what unit."""
+    command = click.option(
+        "--mm-per-pixel",
+        type=click.FloatRange(0, min_open=True),
+        help="Millimetres per pixel of the photos, for areas in mm2.",
+    )(command)
+    command = click.option(
+        "--max-regions",
+        type=click.IntRange(1),
+        help="At most so many regions per image, largest peak first.",
+    )(command)
+    return click.option(
+        "--min-area",
+        type=Area(),
+        help="Leave out smaller regions: 25 (pixels of the photo) or 0.5mm2.",
+    )(command)
+
+
+def model_at(
+    model: Model,
+    *,
+    operating_point: str | None,
+    false_alarm_rate: float | None,
+    min_area: tuple[float, str] | None = None,
+    max_regions: int | None = None,
+    mm_per_pixel: float | None = None,
+) -> Model:
+    """Model as it is to be used: at an operating point, telling regions as asked for."""
+    if operating_point is not None and false_alarm_rate is not None:
+        raise click.UsageError("--operating-point and --false-alarm-rate exclude each other.")
+    regions = model.operating_points.get(operating_point).regions.changed(
+        min_area=min_area, max_regions=max_regions, mm_per_pixel=mm_per_pixel
+    )
+    return model.at(operating_point, regions)
 
 
 def engine_options(command: F) -> F:

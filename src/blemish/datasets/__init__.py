@@ -7,15 +7,21 @@ from blemish.datasets.hyper_kvasir import read_hyper_kvasir
 from blemish.datasets.kolektorsdd import read_kolektorsdd, read_kolektorsdd2
 from blemish.datasets.lag import read_lag
 from blemish.datasets.masks import load_mask
+from blemish.datasets.motion import BORDERS, ROTATIONS
 from blemish.datasets.mvtec import read_mvtec
+from blemish.datasets.rd_mvtec import VERSIONS, RdMvtec
 from blemish.datasets.read import LAYOUTS, categories, detect_layout, read_dataset
 from blemish.datasets.sample import NORMAL, Sample
 from blemish.datasets.shanghaitech import read_shanghaitech
 from blemish.datasets.visa import read_visa
 
 __all__ = [
+    "BORDERS",
     "LAYOUTS",
     "NORMAL",
+    "ROTATIONS",
+    "VERSIONS",
+    "RdMvtec",
     "Sample",
     "categories",
     "detect_layout",

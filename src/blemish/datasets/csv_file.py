@@ -19,6 +19,7 @@ from blemish.datasets.holdout import hold_out
 from blemish.datasets.listing import names
 from blemish.datasets.sample import ANOMALOUS, NORMAL, TEST, TRAIN, Sample, check_split
 from blemish.errors import DatasetError
+from blemish.videos import frame_of
 
 NORMAL_LABELS = ("good", "ok", "normal", "0")
 
@@ -79,15 +80,17 @@ def _sample(path: Path, row: Row, label_column: str) -> Sample:
             "Write good, or the name of the defect."
         )
     image = _file(path, row, "image")
+    frame = frame_of(image)
+    clip = "" if frame is None else frame[0].stem
     if label.lower() in NORMAL_LABELS:
-        return Sample(image, NORMAL)
+        return Sample(image, NORMAL, clip=clip)
     mask = _file(path, row, "mask") if row["mask"] else None
-    return Sample(image, ANOMALOUS if label == "1" else label, mask)
+    return Sample(image, ANOMALOUS if label == "1" else label, mask, clip=clip)
 
 
 def _file(path: Path, row: Row, column: str) -> Path:
     file = path.parent / row[column]
-    if not row[column] or not file.is_file():
+    if not row[column] or not (file.is_file() or frame_of(file)):
         found = f"{file} is missing" if row[column] else "the cell is empty"
         raise DatasetError(
             f"Line {row.line} of {path} must name an existing {column}, but {found}. "

@@ -29,8 +29,10 @@ from blemish.datasets.shanghaitech import (
     read_shanghaitech,
     shanghaitech_scenes,
 )
+from blemish.datasets.video import read_video
 from blemish.datasets.visa import is_visa_layout, read_visa, visa_categories
 from blemish.errors import DatasetError
+from blemish.videos import is_video
 
 RECOGNISED_BY: dict[str, Callable[[Path], object]] = {
     "csv": is_csv_layout,
@@ -153,8 +155,8 @@ def read_dataset(
     Parameters
     ----------
     root : Path
-        Folder of the dataset or of one of its categories, a plain folder of images, or a CSV
-        file.
+        Folder of the dataset or of one of its categories, a plain folder of images, a CSV file,
+        or a video of good parts.
     split : "train" or "test"
         "train" holds normal images only, whatever the layout.
     layout : str or None
@@ -173,6 +175,8 @@ def read_dataset(
         The folder does not follow the layout: says what was looked for and what was found.
     """
     root = Path(root)
+    if layout is None and category is None and is_video(root):
+        return read_video(root, split=split)
     chosen = _layout(root, layout)
     if category is not None and chosen not in CATEGORIES_OF:
         raise DatasetError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from blemish.datasets.motion import Motion, MovedImage
 from blemish.errors import DatasetError
 
 NORMAL = "good"
@@ -29,6 +30,10 @@ class Sample:
         Which mask of the file, where `mask` is a ``.npy`` of many masks (frames, H, W).
     category : str
         The product, object or scene; "" where the layout has no categories.
+    clip : str
+        The video that the image is a frame of; its frames come in order. "" for single images.
+    motion : Motion or None
+        What is done to image and mask when they are read: `RdMvtec`.
 
     Examples
     --------
@@ -41,11 +46,18 @@ class Sample:
     mask: Path | None = None
     mask_frame: int | None = None
     category: str = ""
+    motion: Motion | None = None
+    clip: str = ""
 
     @property
     def is_anomalous(self) -> bool:
         """Whether the image shows a defect."""
         return self.defect != NORMAL
+
+    @property
+    def source(self) -> Path | MovedImage:
+        """What to read for the image: its file, or the file and its motion."""
+        return self.image if self.motion is None else MovedImage(self.image, self.motion)
 
 
 def check_split(split: str) -> None:

@@ -1,14 +1,16 @@
 """Reads ShanghaiTech Campus: 13 scenes filmed by fixed cameras.
 
-<root>/training/frames/<scene>_<clip>/000.jpg      published as training/videos/<scene>_<clip>.avi
+<root>/training/videos/<scene>_<clip>.avi          as published, or extracted:
+<root>/training/frames/<scene>_<clip>/000.jpg
 <root>/testing/frames/<scene>_<clip>/000.jpg
 <root>/testing/test_frame_mask/<scene>_<clip>.npy  (frames,), not 0 where a frame is anomalous
 <root>/testing/test_pixel_mask/<scene>_<clip>.npy  (frames, H, W), not 0 where the anomaly is
 
 A scene ("01" ... "13") is a category here: a model of positions fits one camera only. Scene 13
 has no test clips. Each frame of a clip belongs to the mask of its number, counted from 0. The
-frame masks are opened, since nothing else says which frames are anomalous. The defect is
-"anomaly" throughout. Luo et al., ICCV 2017.
+frame masks are opened, since nothing else says which frames are anomalous, and the training videos
+of the scene are decoded to count their frames. The defect is "anomaly" throughout. Luo et al.,
+ICCV 2017.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ from blemish.datasets.listing import entries, folders_in, found_in, images_in, n
 from blemish.datasets.masks import load_stack
 from blemish.datasets.sample import ANOMALOUS, NORMAL, TRAIN, Sample, check_split
 from blemish.errors import DatasetError
+from blemish.videos import is_video, video_frames
 
 FOLDERS = {"train": "training", "test": "testing"}
-VIDEO_SUFFIXES = (".avi", ".mp4")
 
 
 def is_shanghaitech_layout(root: Path) -> bool:
     """Whether `root` holds ``training`` and ``testing``, one of them with frames or videos."""
     both = all((root / folder).is_dir() for folder in FOLDERS.values())
-    return both and ((root / "testing" / "frames").is_dir() or _videos(root) != [])
+    return both and ((root / "testing" / "frames").is_dir() or _clips(root / "training") != [])
 
 
 def shanghaitech_scenes(root: Path) -> list[str]:
@@ -51,13 +53,12 @@ def read_shanghaitech(root: Path, *, split: str, category: str | None = None) ->
     Raises
     ------
     DatasetError
-        The tree is another, training frames are still in videos, or masks are missing or do not
-        fit the frames.
+        The tree is another, or masks are missing or do not fit the frames.
+    ImageError
+        A training video of the scene is damaged.
     """
     check_split(split)
     top = root / FOLDERS[split]
-    if split == TRAIN and not _clips(top):
-        _check_frames_extracted(root)
     scenes = shanghaitech_scenes(root)
     scene = choose_category(root, category, scenes) if scenes else None
     samples: list[Sample] = []
@@ -73,36 +74,32 @@ def read_shanghaitech(root: Path, *, split: str, category: str | None = None) ->
 
 
 def _clips(top: Path) -> list[Path]:
-    return folders_in(top / "frames")
+    """Folders of frames, and videos whose frames are not extracted, sorted by name."""
+    folders = folders_in(top / "frames")
+    extracted = {folder.name for folder in folders}
+    videos = [file for file in entries(top / "videos") if is_video(file)]
+    return sorted(
+        [*folders, *(video for video in videos if video.stem not in extracted)],
+        key=_name,
+    )
+
+
+def _name(clip: Path) -> str:
+    return clip.name if clip.is_dir() else clip.stem
 
 
 def _scene(clip: Path) -> str:
     return clip.name.split("_")[0]
 
 
-def _videos(root: Path) -> list[str]:
-    files = entries(root / "training" / "videos")
-    return [file.name for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
-
-
-def _check_frames_extracted(root: Path) -> None:
-    videos = _videos(root)
-    if videos:
-        frames = root / "training" / "frames"
-        raise DatasetError(
-            f"{frames} must hold the frames of each training clip, but there are only videos: "
-            f"{names(videos)}. Extract the frames of each video, for example: ffmpeg -i "
-            f"{videos[0]} -start_number 0 {frames / Path(videos[0]).stem / '%03d.jpg'}"
-        )
-
-
 def _train_clip(clip: Path) -> list[Sample]:
-    return [Sample(image, NORMAL, category=_scene(clip)) for image in images_in(clip)]
+    frames = images_in(clip) if clip.is_dir() else video_frames(clip)
+    return [Sample(frame, NORMAL, category=_scene(clip), clip=_name(clip)) for frame in frames]
 
 
 def _test_clip(clip: Path, top: Path) -> list[Sample]:
     frame_file, pixel_file = (
-        top / kind / f"{clip.name}.npy" for kind in ("test_frame_mask", "test_pixel_mask")
+        top / kind / f"{_name(clip)}.npy" for kind in ("test_frame_mask", "test_pixel_mask")
     )
     for file in (frame_file, pixel_file):
         if not file.is_file():
@@ -120,15 +117,18 @@ def _test_clip(clip: Path, top: Path) -> list[Sample]:
             f"{pixel_file} has {len(load_stack(pixel_file, ndim=3))}. "
             "Download the clip and its masks again."
         )
+    scene = _scene(clip)
     return [
-        Sample(image, ANOMALOUS, pixel_file, mask_frame=number, category=_scene(clip))
+        Sample(image, ANOMALOUS, pixel_file, mask_frame=number, category=scene, clip=_name(clip))
         if is_anomalous[number]
-        else Sample(image, NORMAL, category=_scene(clip))
+        else Sample(image, NORMAL, category=scene, clip=_name(clip))
         for number, image in sorted(frames.items())
     ]
 
 
 def _frames_by_number(clip: Path) -> dict[int, Path]:
+    if not clip.is_dir():
+        return dict(enumerate(video_frames(clip)))
     images = images_in(clip)
     odd = [image.name for image in images if not image.stem.isdecimal()]
     if odd:

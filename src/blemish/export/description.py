@@ -12,6 +12,7 @@ from string import Template
 import blemish
 from blemish.backbones.backbone import INPUT_NAME
 from blemish.export.folder import FORMAT
+from blemish.export.points import described_calibration, described_points
 from blemish.graph import MAP, SCORE, graph_outputs
 from blemish.model import Model
 from blemish.preprocessing import Preprocessing
@@ -84,9 +85,9 @@ def describe(
             "top_k": model.settings.top_k,
             "top_k_counts": "positions of every layer" if _is_separate(model) else "pixels",
         },
-        "threshold": model.threshold().value,
-        "pixel_threshold": model.pixel_threshold(),
+        **described_points(model.operating_points, model.calibration, model.highest_score),
         "thresholds": _thresholds(model),
+        "highest_score": model.highest_score,
         "images_learned_from": model.count,
         "bf16_drift": model.fitted.bf16_drift,
         "backbone": {
@@ -95,6 +96,7 @@ def describe(
             "licence": backbone.licence,
             "sha256": backbone.sha256,
         },
+        "calibration": described_calibration(model.calibration, model.digests),
     }
 
 

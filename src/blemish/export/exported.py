@@ -11,17 +11,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from blemish.arrays import Float32Array
+from blemish.arrays import Float32Array, UInt8Array
+from blemish.calibration import Calibration
+from blemish.decision import Decision, Score
 from blemish.errors import ModelFileError, ShapeError
 from blemish.export.description import VERSION
 from blemish.export.folder import DESCRIPTION_FILE, FORMAT
 from blemish.export.onnx import MODEL_FILE
 from blemish.export.openvino import BIN_FILE, XML_FILE
+from blemish.export.points import calibration_of, digests_of_description, points_of
 from blemish.export.runtimes import Runtime, open_onnx, open_openvino
 from blemish.graph import MAP, SCORE
 from blemish.loading import ImageLike, load_input
-from blemish.model import Score
+from blemish.operating_points import OperatingPoints
 from blemish.preprocessing import Preprocessing
+from blemish.training_images import source_size
 
 T = TypeVar("T")
 _Level = tuple[str, tuple[int, int]]  # layer and grid
@@ -39,7 +43,12 @@ class Export:
         What `model.json` says.
     preprocessing : Preprocessing
     threshold, pixel_threshold : float
-        Those of the model, at the false-alarm rates of its fit.
+        Those of the default operating point.
+    operating_points : OperatingPoints
+    calibration : Calibration
+        Leave-one-out scores of the model.
+    value_range : (low, high) or None
+        Black and white of deep images.
     runtime : str
         Program that runs it, with its version.
     """
@@ -48,9 +57,16 @@ class Export:
     preprocessing: Preprocessing
     threshold: float
     pixel_threshold: float
+    operating_points: OperatingPoints = field(repr=False)
+    calibration: Calibration = field(repr=False)
+    value_range: tuple[float, float] | None = field(repr=False)
     _runtime: Runtime = field(repr=False)
-    _value_range: tuple[float, float] | None = field(repr=False)
     _levels: Mapping[str, _Level] = field(repr=False)
+
+    @property
+    def digests(self) -> UInt8Array:
+        """Digest of every image that was learned from, (n, 16); see `records.digests_of`."""
+        return digests_of_description(self.about)
 
     @property
     def runtime(self) -> str:
@@ -65,8 +81,33 @@ class Export:
         ImageError, InputError
             As `Model.score`.
         """
-        loaded = load_input(image, self.preprocessing, value_range=self._value_range)
+        loaded = load_input(image, self.preprocessing, value_range=self.value_range)
         return self.score_inputs(loaded[None])[0]
+
+    def classify(self, image: ImageLike, *, operating_point: str | None = None) -> Decision:
+        """Judge one image at an operating point, as `Model.classify` does.
+
+        Raises
+        ------
+        ImageError, InputError
+            As `Model.classify`.
+        """
+        point = self.operating_points.get(operating_point)
+        threshold, pixel = (
+            point.threshold(self.calibration),
+            point.pixel_threshold(self.calibration),
+        )
+        source_box, score = self.preprocessing.source_box(source_size(image)), self.score(image)
+        return Decision(
+            is_anomalous=score.image_score >= threshold.value,
+            score=score,
+            threshold=threshold,
+            predicted_mask=score.anomaly_map >= pixel,
+            pixel_threshold=pixel,
+            operating_point=point.name,
+            source_box=source_box,
+            region_settings=point.regions,
+        )
 
     def score_inputs(self, inputs: Float32Array) -> list[Score]:
         """Score a batch of preprocessed images.
@@ -122,7 +163,7 @@ def load_export(folder: Path | str) -> Export:
         an output.
     """
     folder = Path(folder)
-    about = _read_description(folder)
+    about = read_description(folder)
     try:
         how = about["preprocessing"]
         preprocessing = Preprocessing(
@@ -134,6 +175,8 @@ def load_export(folder: Path | str) -> Export:
         value_range = None if how["value_range"] is None else _pair(how["value_range"], float)
         levels = _levels(about["outputs"])
         threshold, pixel = float(about["threshold"]), float(about["pixel_threshold"])
+        points, calibration = points_of(about), calibration_of(about)
+        digests_of_description(about)
         if set(about["files"]) != _FILES[about["target"]]:
             raise ValueError("files of another target")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -144,10 +187,27 @@ def load_export(folder: Path | str) -> Export:
         runtime = open_onnx(folder / MODEL_FILE, names)
     else:
         runtime = open_openvino(folder / XML_FILE, names)
-    return Export(about, preprocessing, threshold, pixel, runtime, value_range, levels)
+    return Export(
+        about,
+        preprocessing,
+        threshold,
+        pixel,
+        points,
+        calibration,
+        value_range,
+        runtime,
+        levels,
+    )
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read what `model.json` says.
+
+    Raises
+    ------
+    ModelFileError
+        The folder is no export, was written by a newer version, or is damaged.
+    """
     path = folder / DESCRIPTION_FILE
     if not path.is_file():
         raise ModelFileError(

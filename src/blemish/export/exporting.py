@@ -91,6 +91,7 @@ def export_model(
         The export says other than the model; or the folder cannot be written. Nothing is left.
     """
     _check(target, precision, auroc_drop)
+    _check_not_aligned(model)
     check_folder(Path(folder))
     _check_images(images, test, precision, made_up)
     if precision == "int8":
@@ -213,6 +214,15 @@ def _check(target: str, precision: str, auroc_drop: float) -> None:
     if not 0 <= auroc_drop <= 1:
         raise InputError(
             f"auroc_drop must be between 0 and 1, but is {auroc_drop}. The default is {AUROC_DROP}."
+        )
+
+
+def _check_not_aligned(model: Model) -> None:
+    if model.fitted.alignment is not None:
+        raise InputError(
+            "A model must score images as they come to be exported, but this one aligns parts "
+            f"first ({model.settings.align}), which no graph does. Run it with blemish, or fit it "
+            "without align."
         )
 
 

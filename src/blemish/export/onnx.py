@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from blemish.errors import BackboneError, InputError
 from blemish.graph import FUSED_SCORES
+from blemish.judge import require_own_gaussians
 from blemish.model import Model
 from blemish.writing import write_bytes
 
@@ -37,7 +38,8 @@ def export_graph(model: Model) -> onnx.ModelProto:
     Raises
     ------
     InputError
-        The score has no graph, or the graph would be too large for an ONNX file.
+        The score has no graph, positions are judged by a neighbourhood of Gaussians, or the graph
+        would be too large for an ONNX file.
     """
     import onnx  # noqa: PLC0415 - slow to import
 
@@ -47,6 +49,7 @@ def export_graph(model: Model) -> onnx.ModelProto:
             f"A model can be exported if its score is one of {', '.join(sorted(FUSED_SCORES))}, "
             f"but it is {score}, which sorts channels and has no graph. Fit with another score."
         )
+    require_own_gaussians(model.settings, "An export")
     size = len(model.backbone.onnx) + 4 * model.fitted.whitening_numbers
     if size > LARGEST_FILE:
         raise InputError(

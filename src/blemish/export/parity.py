@@ -19,8 +19,9 @@ import numpy as np
 
 from blemish.arrays import Float64Array, FloatArray
 from blemish.calibration import PIXEL_PROBABILITIES
+from blemish.decision import Score
 from blemish.export.agreement import Correlation, OwnSpread, at_least
-from blemish.model import Model, Score
+from blemish.model import Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,52 @@
+"""`blemish calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from blemish.cli.options import PATH, device_options, quiet_option
+from blemish.cli.progress import ProgressBar
+from blemish.descriptions import change_lines
+from blemish.engines.engine import EngineSettings
+from blemish.lifecycle import calibrate as calibrate_model
+from blemish.model import load_model
+from blemish.writing import check_writable
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("images", type=PATH, required=False)
+@click.option("--out", "-o", type=PATH, help="Model file to write. Default: MODEL is replaced.")
+@device_options
+@quiet_option
+def calibrate(
+    *,
+    model: Path,
+    images: Path | None,
+    out: Path | None,
+    engine: str,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Make the thresholds of a MODEL exact again, after it was updated or merged.
+
+    IMAGES is the folder of all images that it was learned from; more do no harm. It may be left
+    out if the model keeps their features.
+
+    \b
+    Example:
+        blemish calibrate bottle.blemish parts/bottle/good
+    """  # noqa: D301
+    out = out or model
+    check_writable(out)
+    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
+    with ProgressBar(quiet=quiet) as progress:
+        change = calibrate_model(before, images, progress=progress)
+    change.model.save(out)
+    if not quiet:
+        for line in change_lines([before], change):
+            click.echo(line)
+        click.echo(f"Wrote {out}.")

@@ -1,0 +1,55 @@
+"""`blemish forget`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from blemish.cli.options import PATH, device_options, quiet_option, training_images_option
+from blemish.cli.progress import ProgressBar
+from blemish.descriptions import change_lines
+from blemish.engines.engine import EngineSettings
+from blemish.lifecycle import forget as forget_images
+from blemish.model import load_model
+from blemish.writing import check_writable
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.argument("images", type=PATH)
+@click.option("--out", "-o", type=PATH, help="Model file to write. Default: MODEL is replaced.")
+@training_images_option
+@device_options
+@quiet_option
+def forget(
+    *,
+    model: Path,
+    images: Path,
+    out: Path | None,
+    training_images: Path | None,
+    engine: str,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Take a folder of IMAGES out of a MODEL, as if they had never been learned.
+
+    Each must be one that the model was learned from, under whatever name. Thresholds are exact with
+    --training-images, or if the model keeps its features; else they are corrected for the number
+    of images, until `blemish calibrate` is run.
+
+    \b
+    Example:
+        blemish forget bottle.blemish should-not-have-been-there/
+    """  # noqa: D301
+    out = out or model
+    check_writable(out)
+    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
+    with ProgressBar(quiet=quiet) as progress:
+        change = forget_images(before, images, training_images=training_images, progress=progress)
+    change.model.save(out)
+    if not quiet:
+        for line in change_lines([before], change):
+            click.echo(line)
+        click.echo(f"Wrote {out}.")

@@ -1,0 +1,174 @@
+"""The commands update, forget, merge, calibrate, and fit --like, on folders of images."""
+
+import json
+import warnings
+
+import cv2
+import pytest
+from click.testing import CliRunner
+
+from blemish.cli.main import main
+from blemish.errors import BlemishWarning
+from blemish.model import load_model
+from small_models import good_image
+
+SIZE = ["--size", "32x32", "--dims", "4,4,4"]
+
+
+@pytest.fixture(autouse=True)
+def few_images_are_enough_here():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BlemishWarning)
+        yield
+
+
+def folder(place, first, count):
+    place.mkdir()
+    for number in range(first, first + count):
+        cv2.imwrite(str(place / f"{number:03}.png"), good_image(number, (64, 48)))
+    return str(place)
+
+
+def run(*arguments, status=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Images 0 to 19 in a, 20 to 29 in b, all in ab, and a model of a."""
+    place = tmp_path_factory.mktemp("parts")
+    folder(place / "a", 0, 20)
+    folder(place / "b", 20, 10)
+    folder(place / "ab", 0, 30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BlemishWarning)
+        run("fit", place / "a", *SIZE, "--quiet")
+        run("fit", place / "b", "--like", place / "a.blemish", "--quiet")
+        run("fit", place / "ab", *SIZE, "--quiet")
+    return place
+
+
+def value(path):
+    return load_model(path).threshold().value
+
+
+def line_of(path):
+    """What every command says of the threshold of a model."""
+    model = load_model(path)
+    low, high = model.threshold().interval
+    return (
+        f"{model.threshold().value:.6g}, for at most 5.00% false alarms; long-run rate {low:.2%} "
+        f"to {high:.2%} with 95% confidence, from {model.count} leave-one-out scores."
+    )
+
+
+def test_update_says_what_changed(place, tmp_path):
+    out = tmp_path / "n.blemish"
+    old = (place / "a.blemish").read_bytes()
+    said = run("update", place / "a.blemish", place / "ab", "--out", out)
+    names = ", ".join(f"{number:03}.png" for number in range(5))
+    assert said.splitlines()[-5:] == [
+        "Added 10 images: 30 images.",
+        f"Skipped 20 known already: {names} and 15 more.",
+        f"Threshold {value(place / 'a.blemish'):.6g} before; now {line_of(out)}",
+        "Calibrations put together, approximate until blemish calibrate is run.",
+        f"Wrote {out}.",
+    ]
+    assert (place / "a.blemish").read_bytes() == old
+
+
+def test_merge_and_calibrate_lead_to_the_thresholds_of_one_fit(place, tmp_path):
+    out = tmp_path / "c.blemish"
+    said = run("merge", place / "a.blemish", place / "b.blemish", "--out", out)
+    assert said.splitlines()[-4:] == [
+        "Merged models of 20 and 10 images: 30 images.",
+        f"Threshold {value(place / 'a.blemish'):.6g} and {value(place / 'b.blemish'):.6g} before; "
+        f"now {line_of(out)}",
+        "Calibrations put together, approximate until blemish calibrate is run.",
+        f"Wrote {out}.",
+    ]
+    before = value(out)
+    said = run("calibrate", out, place / "ab")
+    assert said.splitlines()[-4:] == [
+        "Looked at 30 images once more.",
+        f"Threshold {before:.6g} before; now {line_of(out)}",
+        "Calibrated on all images.",
+        f"Wrote {out}.",
+    ]
+    assert value(out) == pytest.approx(value(place / "ab.blemish"), rel=1e-6)
+
+
+def test_forget_replaces_the_model_and_info_tells(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    out = tmp_path / "d.blemish"
+    run("forget", place / "ab.blemish", place / "b", "--training-images", place / "a", "-o", out)
+    assert value(out) == pytest.approx(value(place / "a.blemish"), rel=1e-6)
+    run("update", out, place / "b", "--quiet")
+    journal = [line for line in run("info", out).splitlines() if line.startswith("journal")]
+    assert journal[1:] == [
+        "journal              2023-11-14 22:13  forgot 10 images: 20 images, calibrated on all "
+        "images",
+        "journal              2023-11-14 22:13  added 10 images: 30 images, calibrations put "
+        "together, approximate until blemish calibrate is run",
+    ]
+    assert journal[0].endswith("fitted on 30 images, calibrated on all images")
+    told = json.loads(run("info", out, "--json"))
+    assert told["approximate"] is True
+    assert [entry["action"] for entry in told["journal"]] == ["fit", "forget", "update"]
+    assert ["020.png", told["journal"][1]["images"][0][1]] in told["journal"][2]["images"]
+
+
+def test_kept_features_need_no_images(place, tmp_path):
+    model = tmp_path / "k.blemish"
+    run("fit", place / "a", *SIZE, "--keep-features", "--out", model, "--quiet")
+    said = run("update", model, place / "b")
+    assert "Calibrated on the features kept of all images.\n" in said
+    said = run("calibrate", model)
+    assert "Calibrated on the features kept of all images.\n" in said
+    assert "features             kept of all 30 images" in run("info", model)
+
+
+def test_an_update_that_fails_leaves_the_model_as_it_was(place, tmp_path, monkeypatch):
+    model = tmp_path / "m.blemish"
+    model.write_bytes((place / "a.blemish").read_bytes())
+    old = model.read_bytes()
+
+    def no_room(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("blemish.writing.os.replace", no_room)
+        said = run("update", model, place / "b", status=1)
+    assert "No space left on device" in said
+    assert model.read_bytes() == old
+    assert [each.name for each in tmp_path.iterdir()] == ["m.blemish"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--dims", "5"), ("--weights", "w.pth"), ("--keep-features", None)]
+)
+def test_like_decides_the_settings(place, option, value):
+    arguments = [option] if value is None else [option, value]
+    said = run("fit", place / "b", "--like", place / "a.blemish", *arguments, status=2)
+    assert f"Error: --like decides {option}; leave one of them out." in said
+
+
+def test_errors_are_one_line(place, tmp_path):
+    said = run("forget", place / "a.blemish", place / "b", "--out", tmp_path / "x", status=1)
+    assert said.splitlines()[-1] == (
+        "Error: Only what was learned can be forgotten, but of 10 images 10 were not: 020.png, "
+        "021.png, 022.png, 023.png, 024.png and 5 more. Leave them out."
+    )
+    run("fit", place / "b", "--size", "32x32", "--out", tmp_path / "other.blemish", "--quiet")
+    said = run("merge", place / "a.blemish", tmp_path / "other.blemish", "-o", "x", status=1)
+    assert said.splitlines()[-1] == (
+        "Error: Models to be merged must have the same settings, but the first and number 2 "
+        "differ: dims (4, 4, 4) and None. Fit one like the other (blemish fit --like)."
+    )
+    said = run("calibrate", place / "a.blemish", status=1)
+    assert said.splitlines()[-1] == (
+        "Error: To calibrate, the training images are needed, since the model does not keep their "
+        "features. Give the folder that has them all."
+    )
