@@ -21,6 +21,7 @@ from blemish.datasets import read_dataset
 from blemish.errors import BlemishWarning
 from blemish.fitting import fit
 from blemish.lifecycle import forget, merge, update
+from blemish.model import Model
 from blemish.settings import FitSettings
 
 
@@ -40,46 +41,45 @@ def main() -> int:
         preset=options.preset,
         score=options.score,
         false_alarm_rate=options.rate,
-        keep_features=False,
     )
     images = [sample.image for sample in read_dataset(options.dataset, split="train")]
     good = [s.image for s in read_dataset(options.dataset, split="test") if not s.is_anomalous]
-    whole = fit(images, settings, weights=options.weights)
-    exact = whole.calibration.scores
+
+    def fitted(some: list[Path]) -> Model:
+        return fit(some, settings, weights=options.weights)
+
+    whole = fitted(images)
     print("| seed | step | combined | exact | realised | interval | inside | test good |")
     print("|---|---|---|---|---|---|---|---|")
     outside = 0
     for seed in range(options.seeds):
         order = np.random.default_rng(seed).permutation(len(images))
-        half = len(images) // 2
-        first, second = ([images[k] for k in part] for part in (order[:half], order[half:]))
-        a, b = (fit(part, settings, weights=options.weights) for part in (first, second))
-        for step, change in (
-            ("merge", merge([a, b])),
-            ("update", update(a, second[:20])),
-            ("forget", forget(whole, first[:20])),
+        first, second = ([images[k] for k in some] for some in np.array_split(order, 2))
+        few = second[:20]
+        a = fitted(first)
+        for step, found, exact in (
+            ("merge", merge([a, fitted(second)]), whole),
+            ("update", update(a, few), fitted(first + few)),
+            ("forget", forget(whole, few), fitted([i for i in images if i not in few])),
         ):
-            model = change.model
-            threshold = model.threshold()
-            scores = exact
-            if step != "merge":
-                kept = set(first + second[:20]) if step == "update" else set(images) - set(first[:20])
-                scores = fit(
-                    [i for i in images if i in kept], settings, weights=options.weights
-                ).calibration.scores
-            realised = float((scores >= threshold.value).mean())
-            low, high = threshold.interval
-            inside = low <= realised <= high
-            outside += not inside
-            alarms = sum(model.score(image).image_score >= threshold.value for image in good)
-            exact_value = type(model.calibration)(scores, model.calibration.pixel_quantiles)
-            print(
-                f"| {seed} | {step} | {threshold.value:.4f} | "
-                f"{exact_value.threshold(options.rate).value:.4f} | {realised:.2%} | "
-                f"{low:.2%} to {high:.2%} | {'yes' if inside else 'NO'} | {alarms} of {len(good)} |",
-                flush=True,
-            )
+            outside += not _row(seed, step, found.model, exact, good)
     return 1 if outside else 0
+
+
+def _row(seed: int, step: str, model: Model, exact: Model, good: list[Path]) -> bool:
+    """Print a row; whether the realised rate lies in the interval."""
+    threshold = model.threshold()
+    realised = float((exact.calibration.scores >= threshold.value).mean())
+    low, high = threshold.interval
+    inside = low <= realised <= high
+    alarms = sum(model.score(image).image_score >= threshold.value for image in good)
+    print(
+        f"| {seed} | {step} | {threshold.value:.4f} | {exact.threshold().value:.4f} | "
+        f"{realised:.2%} | {low:.2%} to {high:.2%} | {'yes' if inside else 'NO'} | "
+        f"{alarms} of {len(good)} |",
+        flush=True,
+    )
+    return inside
 
 
 if __name__ == "__main__":

@@ -62,6 +62,8 @@ def disturbed(samples: list[Sample], place: Path, seed: int) -> list[Sample]:
 
 def _warp(path: Path, turned: np.ndarray, smooth: int, out: Path) -> None:
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise SystemExit(f"{path} must be an image, but cannot be read.")
     image = cv2.resize(image, (_SIDE, _SIDE), interpolation=smooth)
     moved = cv2.warpAffine(
         image, turned, (_CROP, _CROP), flags=smooth, borderMode=cv2.BORDER_REFLECT_101
@@ -116,17 +118,15 @@ def main() -> None:
         root = options.data / "mvtec" / name.split()[0]
         train, test = (list(read_dataset(root, split=split)) for split in ("train", "test"))
         with tempfile.TemporaryDirectory() as place:
-            changes = {}
-            if "disturbed" in name:
+            crops = "disturbed" in name
+            if crops:
                 samples = disturbed([*train, *test], Path(place), options.seed)
                 train, test = samples[: len(train)], samples[len(train) :]
-                changes = {"preset": "full", "size": (_CROP, _CROP)}
             for kind in options.models.split(","):
                 settings = SETTINGS[kind]
-                if changes and settings.preset == "paper":  # the crop has been made
-                    settings = replace(settings, **changes)
-                elif changes:
-                    settings = replace(settings, size=(_CROP, _CROP))
+                if crops:  # as `paper` does, so that its preset is `full` of what is left
+                    preset = "full" if settings.preset == "paper" else settings.preset
+                    settings = replace(settings, preset=preset, size=(_CROP, _CROP))
                 weights = options.weights if settings.backbone == "resnet18" else None
                 row = measure(train, test, settings, weights)
                 print("| " + " | ".join([name, kind, *row]) + " |", flush=True)

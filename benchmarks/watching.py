@@ -34,13 +34,15 @@ from blemish.drift_test import GapBets
 from blemish.image_statistics import image_statistics
 from blemish.loading import load_batches
 from blemish.watched_images import training_statistics
-from blemish.watching import Watch
+from blemish.watching import DEFAULT_FALSE_ALARMS_PER, Watch
 
 TESTS = 6  # score, four statistics, share of anomalous images
 SHIFTED = (("brightness", 1), ("brightness", -1), ("focus", 1), ("focus", -1))
 STARTS = (0, 200, 1000)
 FOLLOWED = 300  # images after a shift
 SOON = 50
+PARTS = ("rest", "delays", "false-alarms")
+STREAMS = ("same", "other half", "others of 20")
 
 
 class Case:
@@ -170,16 +172,26 @@ def delay_text(found: Sequence[float]) -> str:
     return f"{middle:.0f} / {late:.0f} / {sum(delay <= SOON for delay in real)}"
 
 
+def scored(model: blemish.Model, images: Sequence[Path]) -> Float64Array:
+    """Score and statistics of new images."""
+    return measured(model, next(load_batches(images, model.preprocessing, batch=len(images))))
+
+
+def measured(model: blemish.Model, inputs: Float32Array) -> Float64Array:
+    """Score and statistics of inputs."""
+    scores = [
+        score.image_score
+        for part in np.split(inputs, range(16, len(inputs), 16))
+        for score in model.score_inputs(part)
+    ]
+    return np.column_stack([scores, image_statistics(inputs)])
+
+
 def real_changes(
     model: blemish.Model, case: Case, images: Sequence[Path], per: int, seeds: int
 ) -> None:
     """Images of the other half under another lamp, or out of focus: measured and scored anew."""
     inputs = next(load_batches(images, model.preprocessing, batch=len(images)))
-
-    def columns(changed: Float32Array) -> Float64Array:
-        scores = [score.image_score for part in np.split(changed, range(16, len(changed), 16))
-                  for score in model.score_inputs(part)]  # fmt: skip
-        return np.column_stack([scores, image_statistics(changed)])
 
     changes: dict[str, tuple[str, float, Callable[[float], Float32Array]]] = {
         "lamp brighter": ("brightness", 1.0, lambda a: np.clip(inputs * np.float32(1 + a), 0, 1)),
@@ -189,7 +201,7 @@ def real_changes(
     print("\nReal images changed so that one statistic moves by one standard deviation, after 200")
     print("| change | image score moves by | seeds noticed within 50 | median | first to alarm |")
     print("|---|---|---|---|---|")
-    plain = columns(inputs)
+    plain = measured(model, inputs)
     for name, (statistic, size, change) in changes.items():
         column = case.names.index(statistic)
         target = size * case.std[column]
@@ -198,7 +210,7 @@ def real_changes(
             middle = (low + high) / 2
             moved = image_statistics(change(middle))[:, column - 1] - plain[:, column]
             low, high = (middle, high) if abs(moved.mean()) < abs(target) else (low, middle)
-        pool = columns(change(high))
+        pool = measured(model, change(high))
         found, names = [], []
         for seed in range(seeds):
             generator = np.random.default_rng(seed)
@@ -229,13 +241,7 @@ def _blurred(inputs: Float32Array, sigma: float) -> Float32Array:
 def defects(model: blemish.Model, case: Case, root: Path, per: int, seeds: int) -> None:
     """A share of defective parts among good ones: which statistics raise an alarm."""
     bad = [sample.image for sample in read_dataset(root, split="test") if sample.defect != NORMAL]
-    inputs = next(load_batches(bad, model.preprocessing, batch=len(bad)))
-    scores = [
-        score.image_score
-        for part in np.split(inputs, range(16, len(inputs), 16))
-        for score in model.score_inputs(part)
-    ]
-    pool = np.column_stack([scores, image_statistics(inputs)])
+    pool = scored(model, bad)
     print(f"\nDefective parts among good ones from image 201 on, 1,000 images, {seeds} seeds")
     print("| share | alarms by statistic (seeds) | median images to that of the share |")
     print("|---|---|---|")
@@ -291,36 +297,38 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--per", type=int, default=100_000)
+    parser.add_argument("--per", type=int, default=DEFAULT_FALSE_ALARMS_PER)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--streams", nargs="+", choices=STREAMS, default=STREAMS)
     options = parser.parse_args()
     images = [sample.image for sample in read_dataset(options.root, split="train")]
     order = np.random.default_rng(0).permutation(len(images))
     half, other = ([images[k] for k in part] for part in np.array_split(order, 2))
+    told = {
+        "same": (images, images),
+        "other half": (half, other),
+        "others of 20": ([images[k] for k in order[:20]], [images[k] for k in order[20:]]),
+    }
     settings = blemish.FitSettings(backbone=options.backbone, preset="paper")
-    cases, models = [], []
-    for name, fitted, drawn in (
-        ("same", images, None),
-        ("other half", half, other),
-        ("others of 20", [images[k] for k in order[:20]], [images[k] for k in order[20:]]),
-    ):
-        model = blemish.fit(fitted, settings, weights=options.weights)
-        pool = None
-        if drawn is not None:
-            inputs = next(load_batches(drawn, model.preprocessing, batch=len(drawn)))
-            scores = [
-                score.image_score
-                for part in np.split(inputs, range(16, len(inputs), 16))
-                for score in model.score_inputs(part)
-            ]
-            pool = np.column_stack([scores, image_statistics(inputs)])
-        cases.append(Case(name, model, pool))
-        models.append(model)
-    cost(cases[0], options.per)
-    real_changes(models[1], cases[1], other, options.per, options.seeds)
-    defects(models[0], cases[0], options.root, options.per, options.seeds)
-    slow_drift(cases[0], options.per, min(options.seeds, 20))
-    delays(cases, options.per, options.seeds)
-    false_alarms(cases, options.per, options.seeds, options.images)
+    models = {
+        name: blemish.fit(told[name][0], settings, weights=options.weights)
+        for name in options.streams
+    }
+    cases = {
+        name: Case(name, model, None if name == "same" else scored(model, told[name][1]))
+        for name, model in models.items()
+    }
+    every, per, seeds = list(cases.values()), options.per, options.seeds
+    if "rest" in options.parts:
+        cost(every[0], per)
+        slow_drift(every[0], per, min(seeds, 20))
+        defects(models[every[0].name], every[0], options.root, per, seeds)
+        if "other half" in cases:
+            real_changes(models["other half"], cases["other half"], other, per, seeds)
+    if "delays" in options.parts:
+        delays(every, per, seeds)
+    if "false-alarms" in options.parts:
+        false_alarms(every, per, seeds, options.images)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blemish import FitSettings
@@ -33,10 +33,8 @@ HERE = Placement(0.0, 0.0, 0.0)
 def scene(size=SIZE, placement=HERE, number=0, spot=False):
     """A dark key on a gray table: no turn but the whole one brings it onto itself."""
     generator = np.random.default_rng([3, number])
-    rows, columns = np.mgrid[: 4 * size[0], : 4 * size[1]].astype(np.float32)
-    where = np.stack([columns / 4, rows / 4, np.ones_like(rows)]) - np.array(
-        [[[0.375]], [[0.375]], [[0]]]
-    )
+    rows, columns = np.mgrid[: 2 * size[0], : 2 * size[1]].astype(np.float32)
+    where = np.stack([columns / 2 - 0.25, rows / 2 - 0.25, np.ones_like(rows)])
     back = placement.inverse().matrix(size)
     x, y = np.tensordot(back, where, axes=1) - (np.array(size[::-1]).reshape(2, 1, 1) - 1) / 2
     key = (np.hypot(x + 16, y) < 9) & (np.hypot(x + 16, y) > 3)
@@ -70,6 +68,7 @@ placements = st.builds(Placement, shifts, shifts, st.floats(-180, 180))
 REGISTRATION = Registration(gray())
 
 
+@settings(max_examples=25)
 @given(placements, st.integers(1, 50))
 def test_a_part_is_found_turned_by_any_angle(placement, number):
     found = REGISTRATION(gray(placement=placement, number=number))
@@ -84,10 +83,11 @@ def test_a_frame_need_not_be_square(angle):
     assert farthest(found, placement, WIDE) < 0.6
 
 
+@settings(max_examples=25)
 @given(shifts, shifts)
 def test_a_shift_turns_nothing(dx, dy):
     found = Registration(gray(), turned=False)(gray(placement=Placement(dx, dy, 0.0), number=1))
-    assert (found.dx, found.dy) == (pytest.approx(dx, abs=0.15), pytest.approx(dy, abs=0.15))
+    assert (found.dx, found.dy) == (pytest.approx(dx, abs=0.25), pytest.approx(dy, abs=0.25))
     assert found.angle == 0
 
 
@@ -132,6 +132,7 @@ def test_another_size_is_refused():
     )
 
 
+@settings(max_examples=25)
 @given(placements, placements)
 def test_placements_compose_as_their_matrices_do(first, second):
     whole = np.vstack([first.matrix(WIDE), [0, 0, 1]]) @ np.vstack([second.matrix(WIDE), [0, 0, 1]])
@@ -145,6 +146,7 @@ def aligner_of(reference, kind="rigid", least=0.5):
     return Aligner(alignment)
 
 
+@settings(max_examples=25)
 @given(placements)
 def test_a_part_is_brought_to_where_the_reference_has_it(placement):
     image = scene(placement=placement, number=1)
@@ -171,6 +173,7 @@ def test_no_motion_changes_no_pixel():
     assert np.allclose(same[:, 4:-4, 4:-4], image[:, 4:-4, 4:-4], atol=1e-6)
 
 
+@settings(max_examples=25)
 @given(placements)
 def test_a_map_is_brought_back_to_where_the_part_lay(placement):
     aligned = np.zeros(SIZE, np.float32)
@@ -265,6 +268,11 @@ def model():
     return fitted(turned_scenes(20))
 
 
+@pytest.fixture(scope="module")
+def plain():
+    return fitted(turned_scenes(20), "none")
+
+
 def test_a_turned_part_scores_as_any_good_one_and_its_defect_is_found_where_it_lies(model):
     placement = Placement(3.0, -2.0, 120.0)
     good = model.score(scene(placement=placement, number=7))
@@ -282,8 +290,7 @@ def test_a_turned_part_scores_as_any_good_one_and_its_defect_is_found_where_it_l
         )
 
 
-def test_without_alignment_a_turned_part_scores_far_less_surely(model):
-    plain = fitted(turned_scenes(20), "none")
+def test_without_alignment_a_turned_part_scores_far_less_surely(model, plain):
     images = [turned_scenes(8, 50), turned_scenes(8, 50, spot=True)]
 
     def gap(of):
@@ -297,7 +304,7 @@ def test_without_alignment_a_turned_part_scores_far_less_surely(model):
 def test_a_model_keeps_how_its_images_lay(model, tmp_path):
     placements = model.fitted.records.placements
     generator = np.random.default_rng([9, 0])
-    angles = [generator.uniform(-4, 4, 2)[0] * 0 + generator.uniform(-180, 180) for _ in range(20)]
+    angles = [generator.uniform(-4, 4, 2).size and generator.uniform(-180, 180) for _ in range(20)]
     turn = (placements[:, 2] - angles + 180) % 360 - 180
     assert np.abs((turn - turn[0] + 180) % 360 - 180).max() < 2
     assert placements.dtype == np.float64
@@ -313,8 +320,7 @@ def test_a_model_keeps_how_its_images_lay(model, tmp_path):
     assert (tmp_path / "a.blemish").read_bytes() == (tmp_path / "b.blemish").read_bytes()
 
 
-def test_statistics_and_digests_are_of_the_images_as_they_came(model):
-    plain = fitted(turned_scenes(20), "none")
+def test_statistics_and_digests_are_of_the_images_as_they_came(model, plain):
     assert np.array_equal(plain.fitted.records.digests, model.fitted.records.digests)
     assert np.array_equal(plain.fitted.records.statistics, model.fitted.records.statistics)
     assert np.array_equal(plain.fitted.mean_image, model.fitted.mean_image)
@@ -417,7 +423,7 @@ def test_placements_follow_the_images_through_a_models_life(model):
 
 
 def test_models_with_other_references_are_not_merged(model):
-    other = fitted(turned_scenes(20, 40))
+    other = fitted(turned_scenes(8, 40))
     with pytest.raises(InputError, match="the reference that parts are aligned with"):
         merge([model, other])
 
@@ -434,7 +440,7 @@ def test_the_command_line_aligns(tmp_path):
         written(folder / f"{number}.png", image)
     reference = written(tmp_path / "reference.png", scene(number=70))
     command = ["fit", str(folder), "--align", "rigid", "--reference", str(reference), "-q"]
-    result = CliRunner().invoke(main, [*command, "--dims", "20"])
+    result = CliRunner().invoke(main, [*command, "--dims", "5"])
     assert (result.exit_code, result.output) == (0, "")
     model = load_model(tmp_path / "key.blemish")
     assert model.settings.align == "rigid"

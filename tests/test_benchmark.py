@@ -151,7 +151,9 @@ def test_unreadable_test_images_are_counted(settings, tmp_path):
     (data / "cup" / "test" / "good" / "000.png").write_bytes(b"no image")
     found = run_benchmark(data, settings)
     assert found.unreadable == {"cup": 1}
-    assert "cup: 1 test images could not be read and do not count." in notes(Summary(found))
+    assert "cup: 1 test images could not be read or aligned and do not count." in notes(
+        Summary(found)
+    )
 
 
 def test_one_category_and_a_plain_folder_are_data_sets_too(data, settings, tmp_path):

@@ -47,7 +47,8 @@ def test_it_says_where_by_what_how_rarely_and_unlike_what(folder):
         f"{found.good_scores.max():.4g} at most."
     )
     assert text[1] == (
-        "rarity     0 of 40 good images score as high: chance of a false alarm about 2.44% at most."
+        "rarity     0 of 40 good images score as high: a good part does with a chance of about "
+        "2.4 % at most."
     )
     starts = [line[:10].strip() for line in text[:-1] if line[0] != " "]
     assert starts == ["anomalous", "rarity", "where", "layers", "channels", "similar"]

@@ -14,12 +14,12 @@ from blemish import load
 from blemish.cli import main
 from blemish.model import Model
 from blemish.sources import ImageList
-from blemish.watched_images import caveats, images_to_watch, watch_images, watch_of
+from blemish.watched_images import Place, caveats, images_to_watch, watch_images, watch_of
 from small_models import good_image, small_model, spoiled_image
 
 COUNT = 60  # images that the model learns
 BUDGET = (
-    "At most one false alarm is to be expected in 100,000 images.",
+    "At most one false alarm is to be expected in 1,000,000 images.",
     "Watched {seen} images ({bad} unreadable, {over} passed over as watched before). Open alarms: "
     "{open}. ",
 )
@@ -160,6 +160,17 @@ def test_order_by_time(model, calm):
     lines = run(model, calm, "--by", "time", "--json", "--quiet").stdout.splitlines()
     numbers = [json.loads(line)["number"] for line in lines if "brightness" in line]
     assert numbers[0] < 20
+
+
+def test_order_by_name_takes_numbers_by_their_value(tmp_path):
+    for name in ("9.png", "10.png", "b/1.png", "a1.png", "010.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [name for _, name in images_to_watch(tmp_path, "name")[0]]
+    assert names == ["9.png", "010.png", "10.png", "a1.png", "b/1.png"]
+    for count, last in enumerate(names, 1):
+        later, passed_over = images_to_watch(tmp_path, "name", Place(0, last))
+        assert ([name for _, name in later], passed_over) == (names[count:], count)
 
 
 def test_a_folder_that_is_being_filled_goes_on_from_a_state(model, drifting, tmp_path):

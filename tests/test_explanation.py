@@ -445,3 +445,37 @@ def test_judges_are_those_that_find_a_position_most_usual():
         term.channels.sum(axis=1) for term in level_terms(found.levels, scorer.gaussian, at, judges)
     )
     np.testing.assert_allclose(np.sqrt(squared), total.total[0], rtol=1e-4)
+
+
+# --- models that align -------------------------------------------------------------------------
+
+
+def test_of_an_aligned_part_the_peak_is_told_where_it_lies_in_the_source_image():
+    size = (64, 64)
+    rows, columns = np.mgrid[:96, :96]
+    part = (np.abs(rows - 44) < 20) & (np.abs(columns - 50) < 26) & (rows + columns > 64)
+
+    def photo(number, shift=(0, 0), spot=False):
+        generator = np.random.default_rng([3, number])
+        scene = 60 + 110.0 * part
+        if spot:
+            scene[48:54, 60:66] = 0
+        moved = np.roll(scene, shift, axis=(0, 1))[16:80, 16:80, None]
+        return (moved + generator.normal(0, 2, (*size, 3))).clip(0, 255).astype(np.uint8)
+
+    model = blemish.fit(
+        [photo(number) for number in range(30)],
+        blemish.FitSettings(size=size, align="shift", sigma=2.0, dims=(6, 6, 6)),
+    )
+    found = explain(model, photo(99, shift=(3, -4), spot=True))
+    peak = found.peaks[0]
+    assert found.is_aligned
+    # the spot's middle is at x 62.5, y 50.5 of the scene, which is cut at 16 and shifted
+    assert (peak.x, peak.y) == pytest.approx((62.5 - 16 - 4 + 0.5, 50.5 - 16 + 3 + 0.5), abs=4)
+    row, column = peak.pixel
+    assert (column + 0.5 - 4, row + 0.5 + 3) == pytest.approx((peak.x, peak.y), abs=0.5)
+    score = Model(model.fitted, F32).score(photo(99, shift=(3, -4), spot=True))
+    assert found.image_score == pytest.approx(score.image_score, rel=1e-4)
+    np.testing.assert_array_equal(
+        found.mean_pixels, model.fitted.alignment.reference.transpose(1, 2, 0)
+    )

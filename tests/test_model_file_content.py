@@ -151,10 +151,12 @@ JOINT = {
         "ValueError: ignored pixels are bool (3, 3), not bool (32, 24)",
     ),
     "standardisation": (
-        lambda header, tensors: tensors.update(
-            {"0.standardisation.mean": np.ones(192), "0.standardisation.squares": np.ones(192)}
-        )
-        or header["parts"][0].update(standardisation={"images": 40}),
+        lambda header, tensors: (
+            tensors.update(
+                {"0.standardisation.mean": np.ones(192), "0.standardisation.squares": np.ones(192)}
+            )
+            or header["parts"][0].update(standardisation={"images": 40})
+        ),
         "ValueError: standardise is False, but the part says otherwise",
     ),
     "names of fewer images": (

@@ -6,13 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from blemish import FitSettings, fit, load
+from blemish import FitSettings, fit, fit_like, load
+from blemish.descriptions import journal_lines
 from blemish.errors import InputError
 from blemish.outliers import outliers_among, usual_range
 from blemish.records import digests_of
+from blemish.rejected import Rejected
 from small_models import SIZE, good_image, good_images, small_model, spoiled_image, tiny_backbone
 
-CLEAN, DIRTY = 40, 4
+CLEAN, DIRTY = 30, 4
 
 
 def spotted_image(number):
@@ -50,10 +52,11 @@ def test_a_fit_that_rejects_is_a_fit_of_the_kept_images(settings):
     robust = small_model(images=images, reject_outliers=0.2, **settings)
     rejected = robust.fitted.rejected
     np.testing.assert_array_equal(
-        rejected.records.digests, digests(robust, [i for i, d in zip(images, is_dirty) if d])
+        rejected.records.digests,
+        digests(robust, [i for i, d in zip(images, is_dirty, strict=True) if d]),
     )
     assert (rejected.scores >= rejected.limit).all()
-    kept = [image for image, dirty in zip(images, is_dirty) if not dirty]
+    kept = [image for image, dirty in zip(images, is_dirty, strict=True) if not dirty]
     plain = small_model(images=kept, **settings)
     np.testing.assert_allclose(robust.calibration.scores, plain.calibration.scores, rtol=1e-6)
     np.testing.assert_allclose(robust.fitted.mean_image, plain.fitted.mean_image, atol=1e-6)
@@ -72,10 +75,10 @@ def test_of_clean_images_none_is_rejected():
 
 def test_no_more_than_the_share_is_rejected_and_the_worst_first():
     images, is_dirty = mixed()
-    model = small_model(images=images, reject_outliers=0.05)
-    assert (model.count, len(model.fitted.rejected.names)) == (42, 2)
+    model = small_model(images=images, reject_outliers=0.06)
+    assert (model.count, len(model.fitted.rejected.names)) == (32, 2)
     found = {d.tobytes() for d in model.fitted.rejected.records.digests}
-    dirty = digests(model, [i for i, d in zip(images, is_dirty) if d])
+    dirty = digests(model, [i for i, d in zip(images, is_dirty, strict=True) if d])
     assert found <= {d.tobytes() for d in dirty}
 
 
@@ -102,6 +105,40 @@ def test_rejected_images_are_in_the_journal_and_in_the_file(tmp_path):
     np.testing.assert_array_equal(loaded.rejected.records.statistics, before.records.statistics)
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"scores": [1.0]}, "1 scores of 2 rejected images"),
+        ({"scores": [1.0, float("nan")]}, "rejected images with scores or statistics that are not"),
+        ({"limit": float("inf")}, "rejected images with scores or statistics that are not"),
+        ({"digests": ["00"] * 2}, "cannot reshape array of size 2"),
+        ({"statistics": [[0.0] * 3] * 2}, "cannot reshape array of size 6"),
+    ],
+)
+def test_what_no_fit_has_rejected_is_refused(change, why):
+    data = {
+        "names": ["a", "b"],
+        "digests": ["00" * 16, "01" * 16],
+        "statistics": [[0.0] * 4] * 2,
+        "scores": [3.0, 4.0],
+        "limit": 2.0,
+    }
+    assert Rejected.from_json(data).to_json() == data
+    with pytest.raises(ValueError, match=why):
+        Rejected.from_json(data | change)
+
+
+def test_a_fit_like_another_rejects_too_and_names_its_own():
+    images, _ = mixed()
+    first = small_model(reject_outliers=0.2)
+    second = fit_like(first, images)
+    assert (first.fitted.rejected.names, len(second.fitted.rejected.names)) == ((), DIRTY)
+    assert (second.count, len(second.fitted.journal[0].rejected)) == (CLEAN, DIRTY)
+    assert journal_lines(second.fitted.journal)[0].endswith(
+        "fitted on 30 images, 4 rejected as outliers, calibrated on all images"
+    )
+
+
 def test_too_few_images_to_say_what_is_usual():
     with pytest.raises(InputError) as caught:
         fit(
@@ -112,6 +149,15 @@ def test_too_few_images_to_say_what_is_usual():
     assert str(caught.value) == (
         "To reject outliers there must be at least 10 images, but there are 9: too few to say "
         "what is usual. Give more images, or keep them all."
+    )
+
+
+def test_a_share_of_less_than_one_image():
+    with pytest.raises(InputError) as caught:
+        small_model(reject_outliers=0.02)
+    assert str(caught.value) == (
+        "The share of outliers must be at least one of 40 images, but is 0.02. Give 0.03, or 0 to "
+        "keep them all."
     )
 
 

@@ -30,7 +30,9 @@ _HOMES = {
     "Score": "blemish.decision",
     "Threshold": "blemish.threshold",
     "Watch": "blemish.watching",
+    "TrainingCheck": "blemish.training_check",
     "calibrate": "blemish.lifecycle",
+    "check_training": "blemish.training_check",
     "evaluate": "blemish.evaluation",
     "explain": "blemish.explaining",
     "fit": "blemish.fitting",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from blemish.regions import Region, RegionSettings
     from blemish.settings import FitSettings
     from blemish.threshold import Threshold
+    from blemish.training_check import TrainingCheck, check_training
     from blemish.watched_images import watch_of
     from blemish.watching import Watch
 
@@ -76,8 +79,10 @@ __all__ = [
     "Sample",
     "Score",
     "Threshold",
+    "TrainingCheck",
     "Watch",
     "calibrate",
+    "check_training",
     "evaluate",
     "explain",
     "fit",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import repeat
 
 import cv2
@@ -27,6 +28,7 @@ PLACEMENT_COLUMNS = ("dx", "dy", "angle", "correlation")
 _FADE = 4.0  # pixels from the border of the image over which it goes over into the reference
 _MOST_GAIN = 4.0
 _DARK = 1e-3
+_HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,13 +165,11 @@ class Aligner:
 
     def _filled(self, image: Float32Array, share: Float32Array) -> Float32Array:
         """The reference where nothing is seen, as bright as the image is beside it."""
-        weights = share.ravel()
-        seen, known = (
-            weights @ pixels.reshape(-1, 3) / weights.sum() for pixels in (image, self._reference)
-        )
+        mask = (share > _HALF).astype(np.uint8)
+        seen, known = (np.array(cv2.mean(each, mask)[:3]) for each in (image, self._reference))
         gain = np.clip((seen + _DARK) / (known + _DARK), 1 / _MOST_GAIN, _MOST_GAIN)
         there = self._reference * gain.astype(np.float32)
-        return np.asarray(there + (image - there) * share[..., None], np.float32)
+        return np.asarray(cv2.blendLinear(image, there, share, 1 - share))
 
 
 def seen_by_reference(
@@ -253,15 +253,23 @@ def as_row(placement: Placement) -> Float64Array:
     return np.array([placement.dx, placement.dy, placement.angle, placement.correlation])
 
 
+@lru_cache(maxsize=4)
+def _inside(size: tuple[int, int]) -> Float32Array:
+    """How much of each pixel of an image is to be used: 1, but less at the border."""
+    height, width = size
+    rows, columns = (
+        np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)) for length in (height, width)
+    )
+    return np.minimum(np.minimum.outer(rows, columns) / _FADE, 1).astype(np.float32)
+
+
 def _share_seen(
     matrix: Float64Array, size: tuple[int, int], canvas: tuple[int, int]
 ) -> Float32Array:
     """How much each aligned pixel is to be that of the image: 0 outside, 1 well inside."""
-    columns, rows = (np.arange(length, dtype=np.float32) for length in canvas[::-1])
-    share = np.full(canvas, _FADE, np.float32)
-    for (across, down, start), length in zip(matrix.astype(np.float32), size[::-1], strict=True):
-        place = (columns * across)[None] + (rows * down + start)[:, None]
-        np.minimum(share, place + np.float32(0.5), out=share)
-        np.minimum(share, np.float32(length - 0.5) - place, out=share)
-    share *= np.float32(1 / _FADE)
-    return np.clip(share, 0, 1, out=share)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(
+        cv2.warpAffine(
+            _inside(size), matrix, canvas[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT
+        )
+    )

@@ -113,7 +113,7 @@ class Benchmark:
 
     @property
     def unreadable(self) -> dict[str, int]:
-        """Test images that could not be read and do not count, by category."""
+        """Test images that could not be read or aligned and do not count, by category."""
         return {run.category: run.counts["unreadable"] for run in self.runs if run.is_incomplete}
 
 

@@ -265,7 +265,7 @@ def _gaps(benchmark: Benchmark) -> Iterator[str]:
                 "count as alarms, in which no pixel is found."
             )
     for category, count in benchmark.unreadable.items():
-        yield f"{category}: {count} test images could not be read and do not count."
+        yield f"{category}: {count} test images could not be read or aligned and do not count."
     for one in benchmark.failed:
         yield f"{one.category}: not finished. {one.reason}"
     if benchmark.reused:

@@ -238,4 +238,5 @@ def to_unit_range(scores: Float64Array) -> Float64Array:
     """
     if len(scores) == 0 or np.ptp(scores) == 0:
         return np.zeros_like(scores)
-    return (scores - scores.min()) / np.ptp(scores)
+    scaled: Float64Array = (scores - scores.min()) / np.ptp(scores)
+    return scaled

@@ -82,18 +82,17 @@ class Comparison:
 
     def __call__(
         self,
-        inputs: Float32Array,
+        own: UInt8Array,
         levels: Sequence[Float32Array],
         probes: Sequence[Probe],
         place: Place,
         *,
         anywhere: bool,
     ) -> Compared:
-        """Compare an image (3, H, W) with embedding (P, d) per level at a place.
+        """Compare an image, by its digest (1, 16) and embedding (P, d) per level, at a place.
 
         The image itself, if it is among the good ones, is left out.
         """
-        own = digests_of(inputs[None])
         if self._images is not None:
             batches = self._embeddings(self._images, own)
         elif self._model.fitted.kept is not None:

@@ -5,13 +5,14 @@ The distance splits twice, and the second split is inside the first:
 * **Levels** by the chain rule: a level's squared conditional distance is what it adds to what the
   coarser levels say already (see `gaussian`).
 * **Channels of a level** by Garthwaite & Koch's corr-max partition (Aust. N. Z. J. Stat. 58, 2016,
-  doi:10.1111/anzs.12141) of that term. Let r be how far the level's own channels are from what the
+  doi:10.1111/anzs.12144) of that term. Let r be how far the level's own channels are from what the
   coarser levels let expect, C = D^-1 R D^-1 the covariance of r, with R of unit diagonal. Then
   ``w = R^-1/2 D r`` are uncorrelated, each as close to its own channel as can be, and the sum of
   their squares is ``r^T C^-1 r``, the term itself. A channel's contribution is its w^2.
 
 Every contribution is at least 0. The other partition in use, ``r_i (C^-1 r)_i``, has negative ones
-that cancel much larger positive ones: on real networks' correlated channels it cannot be read.
+that cancel larger positive ones where channels are correlated: on MVTec AD bottle and screw they
+come to 1 to 17 % of the term with ResNet-18, and to 80 % with `builtin`, whose filters overlap.
 
 A distance is the root of its square: contributions to it are those to the square, divided by it.
 They sum to the distance, as it is homogeneous of degree 1.

@@ -212,12 +212,16 @@ def journal_lines(journal: Sequence[JournalEntry]) -> list[str]:
     ]
 
 
+def _left_out(entry: JournalEntry) -> str:
+    return f", {len(entry.rejected)} rejected as outliers" if entry.rejected else ""
+
+
 def _happened(entry: JournalEntry) -> str:
     if entry.action == "merge":
         parts = " and ".join(str(journal[-1].count) for journal in entry.merged)
         return f"merged models of {parts} images: {entry.count} images"
     words = {
-        "fit": f"fitted on {entry.added} images",
+        "fit": f"fitted on {entry.added} images{_left_out(entry)}",
         "update": f"added {entry.added} images: {entry.count} images",
         "forget": f"forgot {entry.removed} images: {entry.count} images",
         "calibrate": f"looked at {entry.count} images once more",

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from blemish.accounts import Account, Accountant, ChannelSums
-from blemish.arrays import Float32Array, FloatArray
+from blemish.arrays import Float32Array, Float64Array, FloatArray, UInt8Array
 from blemish.calibration import PIXEL_PROBABILITIES
 from blemish.combination import Combination, split_levels
 from blemish.comparing import Comparison, probes_at
 from blemish.dimension_names import dimensions_of
-from blemish.explanation import Box, ChannelContribution, Explanation, LayerContribution, Peak
+from blemish.explanation import ChannelContribution, Explanation, LayerContribution, Peak
 from blemish.inference import feature_extractor
 from blemish.input_size import position_mask
 from blemish.judge import judge_of, map_operator
@@ -29,7 +29,6 @@ from blemish.loading import ImageLike, load_input, name_of, path_of
 from blemish.model import Model, Progress
 from blemish.peaks import Place, find_places
 from blemish.records import digests_of
-from blemish.registration import Placement
 from blemish.score_sources import image_sources, pixel_sources
 from blemish.tail_probability import share_of_pixels, tail_probability
 from blemish.training_images import source_size
@@ -70,7 +69,7 @@ def explain(
 
     Raises
     ------
-    ImageError, InputError
+    ImageError, InputError, AlignmentError
         As `Model.score`; or the good images cannot be used.
 
     Examples
@@ -101,9 +100,9 @@ def explain(
 class _Scored:
     """One image, scored by the plain definition, with all that the score was made of."""
 
-    inputs: Float32Array  # (3, H, W)
-    seen: Float32Array  # the same, as the network saw it
-    placement: Placement | None  # where its part lies in it
+    digest: UInt8Array  # (1, 16), of what came
+    inputs: Float32Array  # (3, H, W), aligned if the model aligns
+    to_image: Float64Array  # (2, 3), from pixels of these to pixels of what came
     levels: list[Float32Array]  # (P, d) per level
     scores: list[FloatArray]  # (P,) per part, standardised
     grids: list[FloatArray]  # (P,) per level
@@ -160,7 +159,7 @@ class Explainer:
         channels, others = self._channels(found.image_score, accountant, accounts)
         probes = probes_at(model, self._judge, accountant, places[0])
         compare = Comparison(model, self._extract, good, self._progress)
-        compared = compare(found.inputs, found.levels, probes, places[0], anywhere=anywhere)
+        compared = compare(found.digest, found.levels, probes, places[0], anywhere=anywhere)
         scores = model.calibration.scores
         return Explanation(
             image=name_of(image),
@@ -170,9 +169,8 @@ class Explainer:
             median_score=float(np.median(scores)),
             score=model.settings.score,
             separate=self._combination.weights is not None,
-            is_training_image=bool(
-                model.fitted.records.find(digests_of(found.inputs[None]))[0] >= 0
-            ),
+            is_training_image=bool(model.fitted.records.find(found.digest)[0] >= 0),
+            is_aligned=model.aligner is not None,
             peaks=self._peaks(places, found, source_size(image)),
             layers=layers,
             constant=constant,
@@ -184,12 +182,8 @@ class Explainer:
             similar=compared.here,
             similar_anywhere=compared.anywhere,
             good_scores=scores,
-            pixels=_picture(found.seen),
-            mean_pixels=_picture(
-                model.fitted.mean_image
-                if model.fitted.alignment is None
-                else model.fitted.alignment.reference
-            ),
+            pixels=_picture(found.inputs),
+            mean_pixels=_picture(self._usual_image()),
             anomaly_map=np.asarray(found.anomaly_map, np.float32),
             layer_maps=self._layer_maps(found),
         )
@@ -198,21 +192,21 @@ class Explainer:
         """Score as the plain definition does, and keep what it went through."""
         model = self._model
         inputs = load_input(image, model.preprocessing, value_range=model.settings.value_range)
-        aligner = model.aligner
-        placement = None if aligner is None else aligner.place(inputs, path_of(image))
-        seen = inputs
-        if aligner is not None and placement is not None:
-            seen = aligner.bring(inputs, placement)
-        levels = model.embedding(self._extract(seen[None]))
+        digest, to_image = digests_of(inputs[None]), np.eye(2, 3)
+        if model.aligner is not None:
+            placement = model.aligner.place(inputs, path_of(image))
+            inputs = model.aligner.bring(inputs, placement)
+            to_image = placement.matrix(model.size)
+        levels = model.embedding(self._extract(inputs[None]))
         parts = split_levels(levels, len(self._judge.scorers))
         found = [scorer(own) for scorer, own in zip(self._judge.scorers, parts, strict=True)]
         scores = self._combination.standardised([each.total for each in found])
         maps, image_scores = self._combination(scores)
         grids = found[0].levels if self._combination.weights is None else scores
         return _Scored(
+            digest,
             inputs,
-            seen,
-            placement,
+            to_image,
             [level[0] for level in levels],
             [each[0] for each in scores],
             [each[0] for each in grids],
@@ -220,38 +214,47 @@ class Explainer:
             float(image_scores[0]),
         )
 
+    def _usual_image(self) -> Float32Array:
+        """Mean of the good images, or what they are aligned to: (3, H, W)."""
+        alignment = self._model.fitted.alignment
+        return self._model.fitted.mean_image if alignment is None else alignment.reference
+
     def _peaks(
         self, places: Sequence[Place], found: _Scored, size: tuple[int, int]
     ) -> tuple[Peak, ...]:
         """Places in the frame of the source image of a size (H0, W0)."""
-        x0, y0, wide, high = self._model.preprocessing.source_box(size)
-        across, down = wide / self._model.size[1], high / self._model.size[0]
-        anomaly_map = found.anomaly_map
-
-        def in_source(box: Box) -> Box:
-            x, y, width, height = box
-            if found.placement is not None:
-                x, y, width, height = found.placement.box(box, self._model.size)
-            return x0 + x * across, y0 + y * down, width * across, height * down
-
-        points = [in_source((place.column + 0.5, place.row + 0.5, 0, 0)) for place in places]
-        return tuple(
-            Peak(
-                x=point[0],
-                y=point[1],
-                box=in_source(place.box),
-                input_box=place.box,
-                pixel=(place.row, place.column),
-                map_value=float(anomaly_map[place.row, place.column]),
-                good_share=share_of_pixels(
-                    self._model.calibration.pixel_quantiles,
-                    PIXEL_PROBABILITIES,
-                    float(anomaly_map[place.row, place.column]),
-                ),
-                share=place.share,
+        calibration, peaks = self._model.calibration, []
+        for place in places:
+            x, y = self._in_source([(place.column + 0.5, place.row + 0.5)], found, size)[0]
+            left, top, wide, high = place.box
+            corners = [(left + u * wide, top + v * high) for u in (0, 1) for v in (0, 1)]
+            around = self._in_source(corners, found, size)
+            (x0, y0), (x1, y1) = around.min(axis=0).tolist(), around.max(axis=0).tolist()
+            value = float(found.anomaly_map[place.row, place.column])
+            peaks.append(
+                Peak(
+                    x=float(x),
+                    y=float(y),
+                    box=(x0, y0, x1 - x0, y1 - y0),
+                    input_box=place.box,
+                    pixel=(place.row, place.column),
+                    map_value=value,
+                    good_share=share_of_pixels(
+                        calibration.pixel_quantiles, PIXEL_PROBABILITIES, value
+                    ),
+                    share=place.share,
+                )
             )
-            for place, point in zip(places, points, strict=True)
-        )
+        return tuple(peaks)
+
+    def _in_source(
+        self, points: Sequence[tuple[float, float]], found: _Scored, size: tuple[int, int]
+    ) -> Float64Array:
+        """Points (K, 2) of what the network saw, in the source image; pixel 0 covers 0 to 1."""
+        left, top, wide, high = self._model.preprocessing.source_box(size)
+        centred = np.column_stack([np.array(points) - 0.5, np.ones(len(points))])
+        there = centred @ found.to_image.T + 0.5
+        return np.asarray(there * (wide, high) / self._model.size[::-1] + (left, top))
 
     def _layers(
         self, found: _Scored, accountant: Accountant, accounts: Sequence[Account], first: Place

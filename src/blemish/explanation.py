@@ -167,6 +167,9 @@ class Explanation:
         highest position scores, perhaps at several places; else it is the highest of the map.
     is_training_image : bool
         Then it is judged by a model that knows it, and scores too low.
+    is_aligned : bool
+        Whether the model aligns parts. Then peaks are told in the source image as ever, but
+        `pixels`, the maps and all boxes in "the network's input" are of the aligned image.
     peaks : tuple of Peak
         By share, then by map value; at most 3, and they do not overlap.
     layers : tuple of LayerContribution
@@ -191,7 +194,8 @@ class Explanation:
     good_scores : float (n,)
         Image scores of good images, left out.
     pixels, mean_pixels : float32 (H, W, 3)
-        What the network saw, and the mean of the good images.
+        What the network saw, and the mean of the good images; of a model that aligns, what they
+        are aligned to.
     anomaly_map, layer_maps : float32 (H, W), dict of str to float32 (H, W)
     """
 
@@ -203,6 +207,7 @@ class Explanation:
     score: str
     separate: bool
     is_training_image: bool
+    is_aligned: bool
     peaks: tuple[Peak, ...]
     layers: tuple[LayerContribution, ...]
     constant: float
@@ -229,6 +234,7 @@ class Explanation:
             "score_kind": self.score,
             "separate": self.separate,
             "is_training_image": self.is_training_image,
+            "is_aligned": self.is_aligned,
             "good_images": {
                 "count": self.tail.images,
                 "approximate": self.is_approximate,

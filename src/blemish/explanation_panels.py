@@ -86,7 +86,7 @@ class _Sheet:
         lines = [
             words.verdict(found),
             words.why(found),
-            " ".join(words.rarity(found.tail, approximate=found.is_approximate)),
+            *words.rarity(found.tail, approximate=found.is_approximate),
         ]
         if found.is_training_image:
             lines.append("The model has learned from this very image: its score is too low.")
@@ -102,11 +102,13 @@ class _Sheet:
         image, anomaly_map = displayable(found.pixels), found.anomaly_map
         peaks = [peak.input_box for peak in found.peaks]
         first = peaks[0]
+        aligned = ", aligned" if found.is_aligned else ""
+        usual = "what parts are aligned to" if found.is_aligned else "mean of the good images"
         panels: list[tuple[str, UInt8Array]] = [
-            ("image", _with_boxes(image, peaks)),
+            (f"image{aligned}", _with_boxes(image, peaks)),
             ("anomaly map", _with_boxes(overlay(image, anomaly_map, self._scale), peaks)),
             ("1: this image", _patch(found.pixels, first)),
-            ("1: mean of the good images", _patch(found.mean_pixels, first)),
+            (f"1: {usual}", _patch(found.mean_pixels, first)),
         ]
         for patch, where in ((found.similar, "here"), (found.similar_anywhere, "anywhere")):
             if patch is not None and patch.pixels is not None:
@@ -202,7 +204,13 @@ class _Sheet:
         """Scores of good images, the threshold, and this image."""
         left, top, right, bottom = area
         found = self._found
-        self._text(left, top + 16, "score of this image among those of good images", INK, size=14)
+        self._text(
+            left,
+            top + 16,
+            f"score of this image among those of {len(found.good_scores)} good images",
+            INK,
+            size=14,
+        )
         top, bottom = top + 70, bottom - 22
         scores, threshold = np.asarray(found.good_scores), found.threshold
         low = float(min(scores.min(), found.image_score))
@@ -227,14 +235,13 @@ class _Sheet:
         here = at(found.image_score)
         self._draw.line((here, top - 30, here, bottom), fill=colour, width=3)
         self._label(at(threshold), top - 16, f"threshold {threshold:.4g}", INK, area)
-        arrow = " (off the scale)" if found.image_score > high else ""
+        arrow = " beyond the axis" if found.image_score > high else ""
         self._label(here, top - 34, f"this image {found.image_score:.4g}{arrow}", colour, area)
         middle, most = float(np.median(scores)), float(scores.max())
         self._label(at(middle), bottom + 16, f"median {middle:.4g}", FAINT, area)
         self._label(
             max(at(most), at(middle) + 130), bottom + 16, f"highest {most:.4g}", FAINT, area
         )
-        self._text(left, top - 16, f"{len(scores)} good images", FAINT)
 
     def _label(
         self,

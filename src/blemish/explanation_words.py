@@ -52,7 +52,8 @@ def rarity(tail: TailProbability, *, approximate: bool = False) -> list[str]:
     """How rare the score is among good images."""
     roughly = ", whose scores are approximate" if approximate else ""
     seen = f"{tail.higher} of {tail.images} good images{roughly}"
-    lines = [f"{seen} score as high: chance of a false alarm about {tail.p_value:.2%} at most."]
+    chance = f"{100 * tail.p_value:.2g} %"
+    lines = [f"{seen} score as high: a good part does with a chance of about {chance} at most."]
     if tail.extrapolated is not None and tail.interval is not None:
         low, high = tail.interval
         lines.append(

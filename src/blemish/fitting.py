@@ -30,16 +30,13 @@ from blemish.errors import InputError, UnreachableThresholdWarning
 from blemish.fitted import Fitted
 from blemish.inference import feature_extractor
 from blemish.input_size import check_size, full_size_for, position_mask
-from blemish.journal import JournalEntry, now
-from blemish.learning import Learned, gather, learn
+from blemish.learning import gather, learn
 from blemish.loading import ImageLike
 from blemish.model import Model, Progress, never_reached
-from blemish.moments import Moments
 from blemish.plan import FitPlan, check_network_memory, plan_fit
 from blemish.preprocessing import Preprocessing
-from blemish.records import ImageRecords
-from blemish.rejected import Rejected
-from blemish.robust import take_out_outliers
+from blemish.rejected import fit_entry
+from blemish.robust import without_outliers
 from blemish.settings import FitSettings
 from blemish.training_features import TrainingFeatures
 from blemish.training_images import (
@@ -180,7 +177,7 @@ def _learn(
     )
     learned, rejected = None, None
     if settings.reject_outliers:
-        learned, rejected = _without_outliers(gathered, source, embedding, settings, ignored)
+        learned, rejected = without_outliers(gathered, source, embedding, settings, ignored)
     learned = learned or learn(
         gathered,
         lambda stage: source.levels(embedding, stage),
@@ -203,47 +200,8 @@ def _learn(
         alignment=source.alignment,
         kept=source.kept,
         unusual=None if settings.keep_features else learned.unusual,
-        journal=(_entry(source.records, rejected),),
+        journal=(fit_entry(source.records, rejected),),
         ignored=ignored,
-    )
-
-
-def _without_outliers(
-    gathered: Sequence[Moments],
-    source: TrainingFeatures,
-    embedding: Embedding,
-    settings: FitSettings,
-    ignored: BoolArray | None,
-) -> tuple[Learned | None, Rejected]:
-    """Leave the outliers out of the moments and of all later passes.
-
-    What was learned without them is given too, if it was learned with the score of the settings.
-    """
-    found = take_out_outliers(
-        gathered,
-        lambda stage, some: source.levels(embedding, stage, some),
-        embedding=embedding,
-        preprocessing=source.preprocessing,
-        settings=settings,
-        ignored=ignored,
-    )
-    out = ~found.kept
-    records = replace(source.records.take(out), placements=None)
-    rejected = Rejected(records, found.scores[out], found.limit)
-    source.choose(found.kept)
-    return (found.learned if settings.score == "gaussian" else None), rejected
-
-
-def _entry(records: ImageRecords, rejected: Rejected | None) -> JournalEntry:
-    """What was learned, and what was left out."""
-    return JournalEntry(
-        action="fit",
-        when=now(),
-        added=len(records),
-        count=len(records),
-        calibration="images",
-        images=records.named(),
-        rejected=() if rejected is None else rejected.records.named(),
     )
 
 

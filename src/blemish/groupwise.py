@@ -152,7 +152,7 @@ def _roomiest(canvas: Float32Array, size: tuple[int, int]) -> Placement:
     rows, columns = np.nonzero(bright != (rim.mean() > 0.5))
     if not len(rows):
         return Placement(0.0, 0.0, 0.0)
-    places = np.stack([columns, rows]) - (len(levels) - 1) / 2
+    places = np.stack([columns, rows]).astype(np.float64) - (len(levels) - 1) / 2
     rooms = [_room(places, angle, size) for angle in _POSES]
     best = max(range(len(rooms)), key=lambda k: rooms[k][0])
     room, x, y = rooms[best if rooms[best][0] > rooms[0][0] + _WORTH * min(size) else 0]

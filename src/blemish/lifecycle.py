@@ -35,6 +35,8 @@ from blemish.recalibration import (
     mean_of,
     rounded,
 )
+from blemish.rejected import fit_entry
+from blemish.robust import without_outliers
 from blemish.same_images import Known, known_images, of_the_model, some
 from blemish.training_images import (
     LEAST_IMAGES,
@@ -93,7 +95,12 @@ def fit_like(model: Model, images: Images, *, progress: Progress | None = None) 
             fitted.settings,
             fitted.ignored,
         )
-        learned = learn(
+        learned, rejected = None, None
+        if fitted.settings.reject_outliers:
+            learned, rejected = without_outliers(
+                moments, source, fitted.embedding, fitted.settings, fitted.ignored
+            )
+        learned = learned or learn(
             moments,
             lambda stage: source.levels(fitted.embedding, stage),
             embedding=fitted.embedding,
@@ -107,15 +114,9 @@ def fit_like(model: Model, images: Images, *, progress: Progress | None = None) 
             mean_image=source.mean_image,
             kept=source.kept,
         )
-    entry = JournalEntry(
-        action="fit",
-        when=now(),
-        added=len(found),
-        count=len(found),
-        calibration="images",
-        images=state.records.named(),
-    )
-    return changed_model(model, state, learned, (entry,))
+    entry = fit_entry(state.records, rejected)
+    made = changed_model(model, state, learned, (entry,))
+    return Model(replace(made.fitted, rejected=rejected), model.engine)
 
 
 def update(
@@ -272,7 +273,8 @@ def merge(
     Returns
     -------
     Change
-        Its model has the engine, and the settings that may differ, of the first.
+        Its model has the engine, the operating points, and the settings that may differ, of the
+        first.
 
     Raises
     ------

@@ -11,7 +11,9 @@ from blemish.errors import InputError
 from blemish.fitted import Fitted
 from blemish.settings import FitSettings
 
-MAY_DIFFER = frozenset({"false_alarm_rate", "pixel_false_alarm_rate", "keep_features"})
+MAY_DIFFER = frozenset(
+    {"false_alarm_rate", "pixel_false_alarm_rate", "keep_features", "reject_outliers"}
+)
 """Settings that say nothing about what a score is."""
 
 _SAME: dict[str, Callable[[Fitted], object]] = {
@@ -52,9 +54,6 @@ def _differences(first: Fitted, other: Fitted) -> Iterator[str]:
             yield f"{name} {value(first)} and {value(other)}"
     if not differing and not _same_channels(first, other):
         yield "the channels kept (chosen from other images)"
-    if not differing and first.alignment is not None and other.alignment is not None:
-        if not _same(first.alignment.reference, other.alignment.reference):
-            yield "the reference that parts are aligned with"
     if not _same(first.ignored, other.ignored):
         yield "the ignore mask"
     if not differing and not _same(_reference(first), _reference(other)):

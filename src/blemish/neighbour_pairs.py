@@ -80,18 +80,25 @@ def _whitened(
     cells: slice | IntArray,
     rows: FloatArray,
 ) -> FloatArray:
-    """What the Gaussians of some cells judge, whitened by their rows: (cells, O, N, d)."""
-    pyramid, sources = neighbourhood.pyramid, neighbourhood.sources[level][cells]
-    shape = (*sources.shape, own[0].shape[1])
-    away = np.empty((*shape, pyramid.visible(level)), rows.dtype)
-    first = 0
+    """What the Gaussians of some cells judge, whitened by their rows: (cells, O, N, d).
+
+    A coarser level's share of the product is that of the coarser cells, which are fewer.
+    """
+    whitened, first = None, 0
     for coarser in range(level + 1):
-        above, last = pyramid.ancestors(level, coarser), first + pyramid.dims[coarser]
-        mean = means[coarser][above[cells]]
-        np.subtract(own[coarser][above[sources]], mean[:, None, None], out=away[..., first:last])
-        first = last
-    flat = away.reshape(len(rows), shape[1] * shape[2], away.shape[3])
-    return np.asarray((flat @ rows.transpose(0, 2, 1)).reshape(*shape, rows.shape[1]))
+        above = neighbourhood.pyramid.ancestors(level, coarser)[cells]
+        away = own[coarser][neighbourhood.sources[coarser][above]]
+        away = away - means[coarser][above][:, None, None]
+        count, offsets, images, dims = away.shape
+        block = rows[:, :, first : first + dims].transpose(0, 2, 1)
+        share = (away.reshape(count, offsets * images, dims) @ block).reshape(
+            count, offsets, images, rows.shape[1]
+        )
+        if coarser < level:
+            share = share[np.arange(count)[:, None], neighbourhood.within[level][coarser][cells]]
+        whitened = share if whitened is None else np.add(whitened, share, out=whitened)
+        first += dims
+    return np.asarray(whitened)
 
 
 def pair_deviations(

@@ -60,6 +60,8 @@ class Neighbourhood:
         For the Gaussian of each cell and each offset, the cell whose embedding it judges.
     pairs : list of int64 (O, P) per level
         For each offset and finest position, where its pair of cells is in the flat `sources`.
+    within : list of list of int64 (P, O), per level and coarser level
+        Which offset, between the cells of the coarser level that hold the two of a pair, it has.
 
     Examples
     --------
@@ -89,18 +91,28 @@ class Neighbourhood:
         self.valid[0] = True
         self.sources: list[IntArray] = []
         self.pairs: list[IntArray] = []
-        for level, grid in enumerate(pyramid.grids):
-            self._add_level(level, grid, reach_of(reach, pyramid.finest, grid))
+        self.within: list[list[IntArray]] = []
+        self._reaches = [reach_of(reach, pyramid.finest, grid) for grid in pyramid.grids]
+        for level in range(pyramid.levels):
+            self._add_level(level)
 
-    def _add_level(self, level: int, grid: tuple[int, int], reach: tuple[int, int]) -> None:
-        down, right = _offsets(reach)
-        rows, columns = np.divmod(np.arange(grid[0] * grid[1])[:, None], grid[1])
-        self.sources.append(_clipped(rows - down, columns - right, grid))
-        cells = self.pyramid.ancestors(self.pyramid.levels - 1, level)
+    def _add_level(self, level: int) -> None:
+        pyramid, grid = self.pyramid, self.pyramid.grids[level]
+        down, right = _offsets(self._reaches[level])
+        own = np.arange(grid[0] * grid[1])[:, None]
+        sources = _clipped(own // grid[1] - down, own % grid[1] - right, grid)
+        self.sources.append(sources)
+        above = [pyramid.ancestors(level, coarser) for coarser in range(level)]
+        self.within.append([self._offset(a[own], a[sources], k) for k, a in enumerate(above)])
+        cells = pyramid.ancestors(pyramid.levels - 1, level)
         judges = cells[self.judges]
-        shift = (judges // grid[1] - cells // grid[1] + reach[0]) * (2 * reach[1] + 1)
-        shift += judges % grid[1] - cells % grid[1] + reach[1]
-        self.pairs.append(judges * len(down) + shift)
+        self.pairs.append(judges * len(down) + self._offset(judges, cells, level))
+
+    def _offset(self, judges: IntArray, cells: IntArray, level: int) -> IntArray:
+        """Which of the offsets of a level lies between the cells that judge and those judged."""
+        columns, reach = self.pyramid.grids[level][1], self._reaches[level]
+        down = judges // columns - cells // columns + reach[0]
+        return down * (2 * reach[1] + 1) + judges % columns - cells % columns + reach[1]
 
     def batches(self, images: int, kept: int) -> list[slice]:
         """Images whose pairs fit into memory together, if `kept` numbers are kept of each pair."""

@@ -28,7 +28,7 @@ _INNERMOST = 3  # radii of the spectrum below are light, not shape
 _PEAKS = 3  # of the correlation of spectra; each is two angles
 _REFINED = 2  # of the turned candidates
 _STEPS = 8
-_STILL = 0.01  # pixels: steps that are shorter are the last
+_STILL, _ROUGHLY_STILL = 0.01, 0.05  # pixels: steps that are shorter are the last
 _BLUR = 1.0  # pixels, for gradients
 _LEAST_SEEN = 0.25  # of the pixels of the reference
 _AS_GOOD = 1.18
@@ -81,10 +81,7 @@ class Placement:
     def after(self, other: Placement) -> Placement:
         """Placement, against a new reference, of what lies in the image as this one says.
 
-        Parameters
-        ----------
-        other : Placement
-            Of the new reference in the old one.
+        `other` is that of the new reference in the old one.
 
         Examples
         --------
@@ -147,7 +144,8 @@ class Registration:
     def __init__(self, reference: Float32Array, *, turned: bool = True) -> None:
         self.size, self._turned = reference.shape, turned
         fine, coarse, small = (_shrunk(reference, side) for side in (_FINE, _COARSE, _SEARCHED))
-        self._fine, self._coarse = _Level(fine, turned), _Level(coarse, turned)
+        self._fine = _Level(fine, turned, _STILL)
+        self._coarse = _Level(coarse, turned, _ROUGHLY_STILL)
         self._spectrum = np.conj(_polar_spectrum(fine))
         self._window, self._padded = _hann(small.shape), _padded(small.shape)
         self._template = self._transformed(self._centred(small))
@@ -260,8 +258,8 @@ class _Motion:
 class _Level:
     """Refines a motion at one size."""
 
-    def __init__(self, reference: Float32Array, turned: bool) -> None:
-        self._shape = reference.shape
+    def __init__(self, reference: Float32Array, turned: bool, still: float) -> None:
+        self._still = still
         smooth = _blurred(reference)
         self._reference = smooth.ravel()
         self._power = float(np.square(smooth - smooth.mean()).sum())
@@ -285,7 +283,8 @@ class _Level:
         gradients = self._gradients * mask
         gradients -= (gradients.sum(axis=1) / mask.sum())[:, None] * mask
         hessian = (gradients @ gradients.T).astype(np.float64)
-        inverse = np.linalg.pinv(hessian, rcond=1e-6)
+        hessian += (1e-6 * np.trace(hessian) + 1e-12) * np.eye(len(hessian))
+        inverse = np.linalg.inv(hessian)
         reference = _zero_mean(self._reference, mask)
         for _ in range(_STEPS):
             warped = _zero_mean(_warped(image, motion).ravel(), mask)
@@ -293,7 +292,7 @@ class _Level:
             x, y, *turn = (inverse @ (gradients @ (gain * warped - reference))).tolist()
             around = turn[0] if turn else 0.0
             motion = motion.after_inverse(x, y, around / self._radius)
-            if max(abs(x), abs(y), abs(around)) < _STILL:
+            if max(abs(x), abs(y), abs(around)) < self._still:
                 break
         return motion, self._fit(image, motion)
 
@@ -348,8 +347,10 @@ def _polar_spectrum(image: Float32Array) -> NDArray[np.complex64]:
     window = _hann(image.shape)
     faded = (image - (image * window).sum() / window.sum()) * window
     side = _FINE
-    spectrum = np.abs(np.fft.fft2(faded, s=(side, side)))
-    shown = np.fft.fftshift(np.log1p(spectrum)).astype(np.float32)
+    square = np.zeros((side, side), np.float32)
+    square[: image.shape[0], : image.shape[1]] = faded
+    real, imaginary = cv2.split(cv2.dft(square, flags=cv2.DFT_COMPLEX_OUTPUT))
+    shown = np.fft.fftshift(cv2.log(1 + cv2.magnitude(real, imaginary)))
     middle, radius = side / 2, side // 2
     polar = cv2.warpPolar(shown, (radius, 2 * _ANGLES), (middle, middle), radius, cv2.INTER_LINEAR)[
         :_ANGLES, _INNERMOST:

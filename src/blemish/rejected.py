@@ -10,6 +10,7 @@ import numpy as np
 
 from blemish.arrays import Float64Array
 from blemish.image_statistics import STATISTICS
+from blemish.journal import JournalEntry, now
 from blemish.records import DIGEST_BYTES, ImageRecords
 
 
@@ -71,3 +72,16 @@ class Rejected:
             statistics=statistics.reshape(count, len(STATISTICS)),
         )
         return cls(records, scores, limit)
+
+
+def fit_entry(records: ImageRecords, rejected: Rejected | None) -> JournalEntry:
+    """What a fit writes in the journal: images learned from, and those left out."""
+    return JournalEntry(
+        action="fit",
+        when=now(),
+        added=len(records),
+        count=len(records),
+        calibration="images",
+        images=records.named(),
+        rejected=() if rejected is None else rejected.records.named(),
+    )

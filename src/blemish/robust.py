@@ -7,6 +7,7 @@ ones, and only evident outliers go: see docs/decisions/0015-outliers.md.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,9 @@ from blemish.learning import Learned, add, learn, take_out
 from blemish.moments import Moments
 from blemish.outliers import LEAST_SCORES, outliers_among
 from blemish.preprocessing import Preprocessing
+from blemish.rejected import Rejected
 from blemish.settings import FitSettings
+from blemish.training_features import TrainingFeatures
 
 SomeImages = Callable[[str, BoolArray], Iterable[Sequence[FloatArray]]]
 """Name of a stage, bool (n,) -> batches of embeddings of those images, float (N, P, d)."""
@@ -48,6 +51,33 @@ class Sorted:
     scores: Float64Array
     limit: float
     learned: Learned
+
+
+def without_outliers(
+    gathered: Sequence[Moments],
+    source: TrainingFeatures,
+    embedding: Embedding,
+    settings: FitSettings,
+    ignored: BoolArray | None,
+) -> tuple[Learned | None, Rejected]:
+    """Leave the outliers out of the moments, and of all later passes over the images.
+
+    What was learned without them is given too, if it was learned with the score of the settings.
+    The parameters are those of `take_out_outliers`.
+    """
+    found = take_out_outliers(
+        gathered,
+        lambda stage, some: source.levels(embedding, stage, some),
+        embedding=embedding,
+        preprocessing=source.preprocessing,
+        settings=settings,
+        ignored=ignored,
+    )
+    out = ~found.kept
+    records = replace(source.records.take(out), placements=None)
+    rejected = Rejected(records, found.scores[out], found.limit)
+    source.choose(found.kept)
+    return (found.learned if settings.score == "gaussian" else None), rejected
 
 
 def take_out_outliers(
@@ -81,13 +111,19 @@ def take_out_outliers(
     Raises
     ------
     InputError
-        Fewer than 10 images.
+        Fewer than 10 images, or a share of less than one image.
     """
     count = gathered[0].count
     if count < LEAST_SCORES:
         raise InputError(
             f"To reject outliers there must be at least {LEAST_SCORES} images, but there are "
             f"{count}: too few to say what is usual. Give more images, or keep them all."
+        )
+    if int(settings.reject_outliers * count) == 0:
+        raise InputError(
+            f"The share of outliers must be at least one of {count} images, but is "
+            f"{settings.reject_outliers:g}. Give {math.ceil(100 / count) / 100:g}, or 0 to keep "
+            "them all."
         )
     judged = replace(settings, score="gaussian")
     kept = np.ones(count, bool)

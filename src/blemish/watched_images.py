@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def watch_of(
     model : Model
     false_alarm_rate : float in (0, 1), optional
         Which images are anomalous; default: the model's.
-    false_alarms_per : int, default 100,000
+    false_alarms_per : int, default 1,000,000
         At most one false alarm of the watch in so many images.
 
     Raises
@@ -194,6 +195,7 @@ def images_to_watch(
     ----------
     folder : Path
     order : {"name", "time"}
+        Numbers in names count by their value.
     after : Place, optional
 
     Returns
@@ -212,9 +214,22 @@ def images_to_watch(
         placed = sorted((Place.of(path, name), path) for path, name in names)
         kept = [(path, place.name) for place, path in placed if after is None or place > after]
     else:
-        kept = [(path, name) for path, name in names if after is None or name > after.name]
-        kept.sort(key=lambda each: each[1])
+        names.sort(key=lambda each: natural(each[1]))
+        start = None if after is None else natural(after.name)
+        kept = [each for each in names if start is None or natural(each[1]) > start]
     return kept, len(names) - len(kept)
+
+
+def natural(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Key to sort names by, numbers in them by their value.
+
+    Examples
+    --------
+    >>> sorted(["line/10.png", "line/9.png"], key=natural)
+    ['line/9.png', 'line/10.png']
+    """
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(part) if k % 2 else part for k, part in enumerate(parts)), name
 
 
 def latest(last: Place | None, newest: Place, *, live: bool) -> Place:

@@ -25,7 +25,7 @@ from blemish.drift_alarm import ANOMALOUS, SCORE, Alarm
 from blemish.drift_test import DriftTest, GapBets, ShareBets, noticed_after
 from blemish.errors import InputError, NotFittedError
 
-DEFAULT_FALSE_ALARMS_PER = 100_000
+DEFAULT_FALSE_ALARMS_PER = 1_000_000
 STATE_VERSION = 1
 
 _LEAST_IMAGES = 3
@@ -45,7 +45,7 @@ class Watch:
         Statistics of the training images by name, "score" among them; at least 3 images.
     threshold : float
         Images with this score or a higher one are anomalous.
-    false_alarms_per : int >= 1, default 100,000
+    false_alarms_per : int >= 1, default 1,000,000
         At most one false alarm is to be expected in so many images, over all statistics together,
         in any stretch of images that are exchangeable with the training images: not only few on
         average in the long run, and for any distribution and number of training images.
@@ -341,7 +341,7 @@ def _checked(
         )
     if false_alarms_per < 1:
         raise InputError(
-            f"false_alarms_per must be at least 1 image, but is {false_alarms_per}. Try 100000."
+            f"false_alarms_per must be at least 1 image, but is {false_alarms_per}. Try 1000000."
         )
     normal = int((columns[SCORE] < threshold).sum())
     if normal < _LEAST_IMAGES:

@@ -134,7 +134,9 @@ def _end(found: Benchmark) -> None:
     for failed in found.failed:
         click.echo(f"Error: {failed.category}: {failed.reason}", err=True)
     for category, count in found.unreadable.items():
-        click.echo(f"Error: {category}: {count} test images could not be read.", err=True)
+        click.echo(
+            f"Error: {category}: {count} test images could not be read or aligned.", err=True
+        )
     if found.failed or found.unreadable:
         raise click.exceptions.Exit(1)
 

@@ -21,11 +21,12 @@ from blemish.cli.options import (
     rate_options,
     report_failures,
     results_folder,
+    warn_of_labels,
     warn_of_threshold,
 )
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import Sample, read_dataset
-from blemish.descriptions import evaluation_lines, labelled_note, model_facts
+from blemish.descriptions import evaluation_lines, model_facts
 from blemish.evaluation import evaluate as evaluate_model
 from blemish.inspection import Inspected
 from blemish.model import load_model
@@ -89,8 +90,7 @@ def evaluate(
         click.echo(f"Test images: {good} good, {len(samples) - good} anomalous.", err=True)
     threshold = loaded.threshold(false_alarm_rate)
     warn_of_threshold(loaded, threshold)
-    if note := labelled_note(loaded, threshold):
-        click.echo(f"Warning: {note}", err=True)
+    warn_of_labels(loaded, threshold)
     folder = results_folder(out, loaded, title=model.stem, threshold=threshold, pictures=pictures)
     failed: list[str] = []
 

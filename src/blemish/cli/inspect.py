@@ -115,13 +115,8 @@ def inspect(
         ended_by_signals(source),
         nullcontext() if folder is None else folder,
     ):
-        try:
-            tally.add_all(
-                inspect_source(loaded, source, false_alarm_rate=false_alarm_rate, progress=progress)
-            )
-        except KeyboardInterrupt:
-            click.echo("" if quiet else tally.summary(), err=True, nl=not quiet)
-            raise
+        found = inspect_source(loaded, source, false_alarm_rate=false_alarm_rate, progress=progress)
+        tally.add_all(found, quiet=quiet)
     if folder is not None:
         report = folder.finish(not_images=named.others, facts=model_facts(loaded, threshold))
         click.echo(f"Report: {report}", err=as_json or as_csv)
@@ -146,7 +141,7 @@ class _Tally:
         self.judged, self.anomalous, self.unreadable, self.unaligned = 0, 0, 0, 0
         self._errors: list[str] = []
 
-    def add_all(self, found: Iterable[Inspected]) -> None:
+    def add_all(self, found: Iterable[Inspected], *, quiet: bool) -> None:
         """Take in all there is; a camera that is lost ends it like the end of a video."""
         try:
             for one in found:
@@ -155,6 +150,10 @@ class _Tally:
             if not self.judged:
                 raise
             self._errors.append(str(error))
+        except KeyboardInterrupt:
+            if not quiet:
+                click.echo(self.summary(), err=True)
+            raise
 
     def _add(self, one: Inspected) -> None:
         self._say(record_of(one.name, one))

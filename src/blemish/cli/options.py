@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from blemish.cores import cores
-from blemish.descriptions import threshold_text
+from blemish.descriptions import labelled_note, threshold_text
 from blemish.engines.engine import DEVICES, ENGINES, PRECISIONS, EngineSettings
 from blemish.model import Model, never_reached
 from blemish.regions import AREA_UNITS
@@ -281,6 +281,12 @@ def warn_of_threshold(model: Model, threshold: Threshold) -> None:
         click.echo(f"Warning: {never_reached(model, threshold)}", err=True)
     elif threshold.method == TAIL_BOUND:
         click.echo(f"Warning: threshold {threshold_text(threshold)}.", err=True)
+
+
+def warn_of_labels(model: Model, threshold: Threshold) -> None:
+    """Say so if labelled images chose the threshold that is to be measured."""
+    if note := labelled_note(model, threshold):
+        click.echo(f"Warning: {note}", err=True)
 
 
 def report_failures(reasons: Sequence[str]) -> None:

@@ -1,10 +1,9 @@
 """Rd-MVTec: a data set whose images are randomly rotated and cropped, in training and in test.
 
-PaDiM's second experiment (Defard et al., arXiv:2011.08785, section IV: "random rotation
-(-10, +10) and random crop (from 256x256 to 224x224)", five versions, averaged) asks what a model
-of aligned parts is worth where parts are not aligned. Nothing is written: every image is moved
-when it is read. What the paper leaves open is a parameter; docs/decisions/0016-rd-mvtec.md says
-why the defaults are what they are.
+PaDiM's second experiment (Defard et al., arXiv:2011.08785: rotation by -10 to +10 degrees, crop
+from 256x256 to 224x224, five versions, averaged) asks what a model of aligned parts is worth where
+parts are not aligned. Nothing is written: every image is moved when it is read. What the paper
+leaves open is a parameter; docs/decisions/0016-rd-mvtec.md says why the defaults are what they are.
 """
 
 from __future__ import annotations
