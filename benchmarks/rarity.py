@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from blemish.arrays import Float64Array
-from blemish.tail_probability import tail_probability
+from blemish.explanation.tail_probability import tail_probability
 
 Draw = Callable[[np.random.Generator, int], Float64Array]
 _LARGE = 4_000_000

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from blemish.cli import main
-from blemish.explaining import explain
+from blemish.explanation.explaining import explain
 from blemish.model import load_model
 from small_models import good_image, good_images, small_model, spoiled_image
 

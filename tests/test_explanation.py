@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 import blemish
 from blemish.backbones import load_backbone
 from blemish.backbones.channel_names import channel_names
-from blemish.contributions import corr_max, judges_of, level_terms
-from blemish.dimension_names import dimensions_of
 from blemish.engines.engine import EngineSettings
 from blemish.engines.openvino import FeatureExtractor
 from blemish.errors import InputError
-from blemish.explaining import Explainer, explain
-from blemish.explanation_panels import explanation_picture
-from blemish.explanation_words import lines
+from blemish.explanation.contributions import corr_max, judges_of, level_terms
+from blemish.explanation.dimension_names import dimensions_of
+from blemish.explanation.explaining import Explainer, explain
+from blemish.explanation.panels import explanation_picture
+from blemish.explanation.tail_probability import LEAST_SCORES, SMALLEST, tail_probability
+from blemish.explanation.words import lines
 from blemish.gaussian import Regularisation, gaussian_of
 from blemish.judge import judge_of, neighbourhoods_of
 from blemish.model import Model
 from blemish.nearest import nearest
 from blemish.scorer import LeftOutScorer
 from blemish.scoring import SCORES, level_distances
-from blemish.tail_probability import LEAST_SCORES, SMALLEST, tail_probability
 from embeddings import PYRAMID, made_up_levels, moments_of
 from small_models import SIZE, good_image, good_images, model_of, small_model, spoiled_image
 

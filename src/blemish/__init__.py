@@ -19,7 +19,7 @@ _HOMES = {
     "Decision": "blemish.decision",
     "EngineSettings": "blemish.engines.engine",
     "Evaluation": "blemish.evaluation",
-    "Explanation": "blemish.explanation",
+    "Explanation": "blemish.explanation.explanation",
     "FitSettings": "blemish.settings",
     "Model": "blemish.model",
     "OperatingPoint": "blemish.operating_points",
@@ -34,7 +34,7 @@ _HOMES = {
     "calibrate": "blemish.lifecycle",
     "check_training": "blemish.training_check",
     "evaluate": "blemish.evaluation",
-    "explain": "blemish.explaining",
+    "explain": "blemish.explanation.explaining",
     "fit": "blemish.fitting",
     "fit_like": "blemish.lifecycle",
     "forget": "blemish.lifecycle",
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from blemish.engines.engine import EngineSettings
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
-    from blemish.explaining import explain
-    from blemish.explanation import Explanation
+    from blemish.explanation.explaining import explain
+    from blemish.explanation.explanation import Explanation
     from blemish.fitting import fit
     from blemish.lifecycle import calibrate, fit_like, forget, merge, update
     from blemish.model import Model

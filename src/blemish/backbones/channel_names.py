@@ -97,4 +97,4 @@ def _direction(angle: float) -> str:
 
 
 def _pixels(octave: int) -> int:
-    return round(WAVELENGTH * 2**octave)
+    return round(float(WAVELENGTH) * 2.0**octave)

@@ -9,9 +9,9 @@ import click
 
 from blemish.cli.options import PATH, model_at, quiet_option, rate_options
 from blemish.cli.progress import ProgressBar
-from blemish.explaining import explain as explain_image
-from blemish.explanation_panels import explanation_picture
-from blemish.explanation_words import lines
+from blemish.explanation.explaining import explain as explain_image
+from blemish.explanation.panels import explanation_picture
+from blemish.explanation.words import lines
 from blemish.model import load_model
 from blemish.visuals import png_bytes
 from blemish.writing import write_bytes

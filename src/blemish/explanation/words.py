@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from blemish.explanation import (
+from blemish.explanation.explanation import (
     ChannelContribution,
     Explanation,
     LayerContribution,
     Peak,
     SimilarPatch,
 )
-from blemish.tail_probability import SMALLEST, TailProbability
+from blemish.explanation.tail_probability import SMALLEST, TailProbability
 
 _NEVER_SEEN = 1e-5  # share of pixels below which only "at most" is known
 

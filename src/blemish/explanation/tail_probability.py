@@ -78,16 +78,16 @@ def tail_probability(scores: FloatArray, value: float, *, seed: int = 0) -> Tail
     >>> beyond.interval[0] <= beyond.extrapolated <= beyond.interval[1] < beyond.p_value
     True
     """
-    scores = np.sort(np.asarray(scores, dtype=np.float64))
-    count = len(scores)
-    higher = int((scores >= value).sum())
+    rising: Float64Array = np.sort(np.asarray(scores, dtype=np.float64))
+    count = len(rising)
+    higher = int((rising >= value).sum())
     p_value = (1 + higher) / (count + 1)
     if higher or count < LEAST_SCORES:
         return TailProbability(p_value, count, higher)
     drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
-    resampled = np.sort(scores[drawn], axis=1)
+    resampled = np.sort(rising[drawn], axis=1)
     found = np.clip(_beyond(resampled, value), SMALLEST, p_value)
-    best = float(np.clip(_beyond(scores[None], value)[0], SMALLEST, p_value))
+    best = float(np.clip(_beyond(rising[None], value)[0], SMALLEST, p_value))
     low, high = (float(q) for q in np.quantile(found, (0.025, 0.975)))
     return TailProbability(p_value, count, higher, best, (min(low, best), max(high, best)))
 

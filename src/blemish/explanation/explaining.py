@@ -15,22 +15,27 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.accounts import Account, Accountant, ChannelSums
 from blemish.arrays import Float32Array, Float64Array, FloatArray, UInt8Array
 from blemish.calibration import PIXEL_PROBABILITIES
 from blemish.combination import Combination, split_levels
-from blemish.comparing import Comparison, probes_at
-from blemish.dimension_names import dimensions_of
-from blemish.explanation import ChannelContribution, Explanation, LayerContribution, Peak
+from blemish.explanation.accounts import Account, Accountant, ChannelSums
+from blemish.explanation.comparing import Comparison, probes_at
+from blemish.explanation.dimension_names import dimensions_of
+from blemish.explanation.explanation import (
+    ChannelContribution,
+    Explanation,
+    LayerContribution,
+    Peak,
+)
+from blemish.explanation.peaks import Place, find_places
+from blemish.explanation.score_sources import image_sources, pixel_sources
+from blemish.explanation.tail_probability import share_of_pixels, tail_probability
 from blemish.inference import feature_extractor
 from blemish.input_size import position_mask
 from blemish.judge import judge_of, map_operator
 from blemish.loading import ImageLike, load_input, name_of, path_of
 from blemish.model import Model, Progress
-from blemish.peaks import Place, find_places
 from blemish.records import digests_of
-from blemish.score_sources import image_sources, pixel_sources
-from blemish.tail_probability import share_of_pixels, tail_probability
 from blemish.training_images import source_size
 
 MOST_CHANNELS = 10

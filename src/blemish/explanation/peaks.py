@@ -10,7 +10,7 @@ import numpy as np
 
 from blemish.arrays import FloatArray, IntArray
 from blemish.combination import Combination
-from blemish.score_sources import Sources, highest, pixel_sources
+from blemish.explanation.score_sources import Sources, highest, pixel_sources
 
 MOST_PEAKS = 3
 _HALF = 0.5

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blemish.arrays import Float32Array, Float64Array
-from blemish.dimension_names import Dimension
-from blemish.tail_probability import TailProbability
+from blemish.explanation.dimension_names import Dimension
+from blemish.explanation.tail_probability import TailProbability
 
 Box = tuple[float, float, float, float]
 """x, y, width and height in pixels; pixel 0 covers 0 to 1."""

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from blemish.accounts import Accountant
 from blemish.arrays import Float32Array, Float64Array, UInt8Array
-from blemish.explanation import SimilarPatch
+from blemish.explanation.accounts import Accountant
+from blemish.explanation.explanation import SimilarPatch
+from blemish.explanation.peaks import Place
+from blemish.explanation.similar_patches import Probe, finest_grid, neighbours, p_value_at_place
 from blemish.judge import Judge
 from blemish.loading import ImageLike, load_batches, load_input, name_of
 from blemish.model import Model, Progress
-from blemish.peaks import Place
 from blemish.records import digests_of
-from blemish.similar_patches import Probe, finest_grid, neighbours, p_value_at_place
 from blemish.training_images import training_images
 
 ALL_LAYERS = "all layers"

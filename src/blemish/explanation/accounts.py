@@ -9,10 +9,10 @@ import numpy as np
 
 from blemish.arrays import Float64Array, FloatArray, IntArray
 from blemish.combination import split_levels
-from blemish.contributions import judges_of, position_terms
+from blemish.explanation.contributions import judges_of, position_terms
+from blemish.explanation.score_sources import Sources
 from blemish.fitted import Fitted
 from blemish.judge import Judge, neighbourhoods_of
-from blemish.score_sources import Sources
 
 
 @dataclass(frozen=True, slots=True)

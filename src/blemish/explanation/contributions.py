@@ -182,7 +182,8 @@ def _scores(
     if scorer.settings.score != "gaussian":
         k2 = [np.concatenate(deviations_at(levels, scorer, at, judged_by), axis=1)[None]]
     flat = Pyramid(grids=((len(at), 1),), dims=(1,))
-    return combine(scorer.settings, flat, squared, k2, scorer.statistics, lambda bounds: bounds)[0]
+    found = combine(scorer.settings, flat, squared, k2, scorer.statistics, lambda bounds: bounds)
+    return np.asarray(found[0])
 
 
 def _terms_of_level(
@@ -271,6 +272,7 @@ def _deviation_terms(
     k2 = np.concatenate(deviations_at(levels, scorer, at, judged_by), axis=1)
     place = k2.argmax(axis=1)
     largest = k2[np.arange(len(at)), place]
+    value: FloatArray
     if settings.score == "chebyshev-two-stage":
         value, place = _two_stage(k2, scorer, judged_by, count)
     elif settings.score == "hybrid":

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from blemish import explanation_words as words
 from blemish.arrays import Float32Array, UInt8Array
-from blemish.explanation import Explanation
+from blemish.explanation import words
+from blemish.explanation.explanation import Explanation
 from blemish.model import Model
 from blemish.panels import (
     ALARM,

@@ -1,0 +1,1 @@
+"""Why an image got its score: as data, in words and as a picture."""
