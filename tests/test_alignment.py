@@ -11,7 +11,7 @@ from blemish import FitSettings
 from blemish.alignment import Aligner, Alignment, restore
 from blemish.cli import main
 from blemish.datasets import Sample
-from blemish.errors import AlignmentError, InputError
+from blemish.errors import AlignmentError, InputError, ModelFileError
 from blemish.evaluation import evaluate
 from blemish.export.exporting import export_model as export
 from blemish.fitting import fit
@@ -21,6 +21,7 @@ from blemish.lifecycle import forget, merge, update
 from blemish.model import load_model
 from blemish.registration import Placement, Registration
 from small_models import tiny_backbone
+from test_model_file import rewrite
 
 SIZE = (96, 96)
 WIDE = (64, 112)
@@ -455,3 +456,80 @@ def test_the_command_line_aligns(tmp_path):
     result = CliRunner().invoke(main, ["inspect", str(tmp_path / "key.blemish"), str(noise)])
     assert result.exit_code == 1
     assert "Inspected 0 of 1 images: 0 anomalous, 1 not aligned, 0 unreadable" in result.output
+
+
+@pytest.fixture(scope="module")
+def saved(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "key.blemish"
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            lambda header, _: header.update(alignment=None),
+            "align is rigid, but the alignment is none",
+        ),
+        (
+            lambda header, _: header["alignment"].update(kind="shift"),
+            "align is rigid, but the alignment is shift",
+        ),
+        (
+            lambda header, _: header["alignment"].update(least_correlation=2),
+            "a reference, or a least correlation, that cannot be",
+        ),
+        (
+            lambda _, tensors: tensors["alignment.reference"].fill(np.nan),
+            "a reference, or a least correlation, that cannot be",
+        ),
+        (
+            lambda _, tensors: tensors.update(
+                {"alignment.reference": tensors["alignment.reference"][:, 1:].copy()}
+            ),
+            "reference pixels are float32 (3, 95, 96), not float32 (3, 96, 96)",
+        ),
+        (
+            lambda _, tensors: tensors.pop("records.placements"),
+            "placements must come with an alignment, and an alignment with them",
+        ),
+        (
+            lambda _, tensors: tensors.update(
+                {"records.placements": tensors["records.placements"][1:].copy()}
+            ),
+            "placements are float64 (19, 4), not float64 (20, 4)",
+        ),
+    ],
+)
+def test_a_file_that_no_fit_has_written_is_refused(saved, tmp_path, change, why):
+    path = tmp_path / "key.blemish"
+    path.write_bytes(saved.read_bytes())
+    rewrite(path, change, sign=True)
+    with pytest.raises(ModelFileError) as error:
+        load_model(path)
+    assert str(error.value) == (
+        f"{path} must hold a whole model, but does not (ValueError: {why}). "
+        "Fit the model again, or restore the file."
+    )
+
+
+# Real images
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "image", "pixel"), [("paper", 0.83, 0.985), ("accurate", 0.933, 0.99)]
+)
+def test_screws_that_lie_anyhow_are_aligned(real_data, real_weights, preset, image, pixel):
+    settings = FitSettings(
+        backbone="resnet18",
+        preset=preset,
+        dims=100 if preset == "paper" else None,
+        align="rigid",
+    )
+    model = fit(real_data / "mvtec" / "screw", settings, weights=real_weights)
+    found = evaluate(model, real_data / "mvtec" / "screw")
+    assert found.unaligned == 0
+    assert found.image_auroc >= image
+    assert found.pixel_auroc >= pixel

@@ -317,7 +317,7 @@ class Model:
         }
 
     def graph(self) -> bytes:
-        """Whole model as one ONNX graph, in f32; see `graph.fuse`.
+        """Whole model, of aligned images if it aligns, as one ONNX graph in f32; see `graph.fuse`.
 
         Raises
         ------

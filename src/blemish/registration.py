@@ -85,36 +85,13 @@ class Placement:
 
         Examples
         --------
-        >>> Placement(1.0, 0.0, 90.0).after(Placement(2.0, 0.0, 100.0))
-        Placement(dx=1.0, dy=2.0, angle=-170.0, correlation=1.0)
+        >>> found = Placement(1.0, 0.0, 90.0).after(Placement(2.0, 0.0, 100.0))
+        >>> round(found.dx, 6), round(found.dy, 6), found.angle
+        (1.0, 2.0, -170.0)
         """
         x, y = _rotation(math.radians(self.angle)) @ (other.dx, other.dy)
         angle = math.remainder(self.angle + other.angle, 360)
         return Placement(float(x) + self.dx, float(y) + self.dy, angle, self.correlation)
-
-    def box(
-        self, box: tuple[float, float, float, float], size: tuple[int, int]
-    ) -> tuple[float, float, float, float]:
-        """Smallest upright box around a box of the reference, in the image.
-
-        Parameters
-        ----------
-        box : (x, y, width, height), pixels; pixel 0 covers 0 to 1
-        size : (H, W)
-
-        Examples
-        --------
-        >>> Placement(2.0, 0.0, 0.0).box((1, 1, 3, 2), (8, 8))
-        (3.0, 1.0, 3.0, 2.0)
-        """
-        x, y, width, height = box
-        across, down = (x - 0.5, x + width - 0.5), (y - 0.5, y + height - 0.5)
-        corners = np.array([[column, row, 1.0] for column in across for row in down])
-        places = self.matrix(size) @ corners.T
-        low, high = places.min(axis=1), places.max(axis=1)
-        left, top = (low + 0.5).tolist()
-        wide, tall = (high - low).tolist()
-        return left, top, wide, tall
 
     def inverse(self) -> Placement:
         """Placement of the image in the reference."""
