@@ -20,7 +20,7 @@ import numpy as np
 from blemish.datasets import read_dataset
 from blemish.errors import BlemishWarning
 from blemish.fitting import fit
-from blemish.lifecycle import forget, merge, update
+from blemish.lifecycle.steps import forget, merge, update
 from blemish.model import Model
 from blemish.settings import FitSettings
 

@@ -30,11 +30,11 @@ import numpy as np
 import blemish
 from blemish.arrays import Float32Array, Float64Array
 from blemish.datasets import NORMAL, read_dataset
-from blemish.drift_test import GapBets
+from blemish.drift.images import training_statistics
+from blemish.drift.sequential_test import GapBets
+from blemish.drift.watch import DEFAULT_FALSE_ALARMS_PER, Watch
 from blemish.image_statistics import image_statistics
 from blemish.loading import load_batches
-from blemish.watched_images import training_statistics
-from blemish.watching import DEFAULT_FALSE_ALARMS_PER, Watch
 
 TESTS = 6  # score, four statistics, share of anomalous images
 SHIFTED = (("brightness", 1), ("brightness", -1), ("focus", 1), ("focus", -1))

@@ -17,7 +17,7 @@ from blemish.export.exporting import export_model as export
 from blemish.fitting import fit
 from blemish.groupwise import learn_alignment
 from blemish.inspection import inspect_images
-from blemish.lifecycle import forget, merge, update
+from blemish.lifecycle.steps import forget, merge, update
 from blemish.model import load_model
 from blemish.registration import Placement, Registration
 from small_models import tiny_backbone

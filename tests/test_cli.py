@@ -30,6 +30,7 @@ NOT_SETTINGS = {
     "images",
     "out",
     "weights",
+    "like",
     "reference",
     "ignore_mask",
     "check_report",

@@ -12,9 +12,9 @@ from PIL import Image
 
 from blemish import load
 from blemish.cli import main
+from blemish.drift.images import Place, caveats, images_to_watch, watch_images, watch_of
 from blemish.model import Model
 from blemish.sources import ImageList
-from blemish.watched_images import Place, caveats, images_to_watch, watch_images, watch_of
 from small_models import good_image, small_model, spoiled_image
 
 COUNT = 60  # images that the model learns

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from blemish.errors import BlemishWarning, InputError, NotFittedError, ShapeError
-from blemish.lifecycle import calibrate, fit_like, forget, merge, update
+from blemish.lifecycle.steps import calibrate, fit_like, forget, merge, update
 from blemish.model import load_model
 from small_models import good_image, good_images, small_model, spoiled_image
 

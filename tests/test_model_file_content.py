@@ -57,6 +57,12 @@ def with_one_image(header, tensors):
     tensors["calibration.scores"] = np.zeros(1)
 
 
+def with_features_of_few(_, tensors):
+    for name in [name for name in tensors if name.startswith("unusual.")]:
+        del tensors[name]
+    tensors.update({f"kept.{k}.features": np.ones((3, 4, 2), np.float16) for k in range(2)})
+
+
 def put(name, change):
     """Change a tensor by a function."""
     return lambda _, tensors: tensors.update({name: change(tensors[name])})
@@ -180,10 +186,16 @@ JOINT = {
         "ValueError: a mean image that is not all finite",
     ),
     "features of fewer images": (
-        lambda _, tensors: tensors.update(
-            {f"kept.{k}.features": np.ones((3, 4, 2), np.float16) for k in range(2)}
-        ),
+        with_features_of_few,
         "ValueError: features of level 0 are float16 (3, 4, 2), not float16 (40, 48, 4)",
+    ),
+    "features of no image": (
+        lambda _, tensors: tensors.pop("unusual.numbers"),
+        "ValueError: features kept of all images and of unusual ones, or of none",
+    ),
+    "unusual images of another model": (
+        put("unusual.numbers", lambda numbers: numbers + 40),
+        "ValueError: unusual images that are not among the 40",
     ),
     "a journal that lies": (
         lambda header, _: header["journal"][0].update(action="dream"),

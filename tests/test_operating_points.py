@@ -15,7 +15,7 @@ from blemish.calibration import PIXEL_PROBABILITIES, Calibration
 from blemish.datasets import Sample
 from blemish.errors import DatasetError, InputError, ModelFileError, ShiftedImagesWarning
 from blemish.labelled_points import LabelledScores, labelled_point, score_labelled
-from blemish.lifecycle import update
+from blemish.lifecycle.steps import update
 from blemish.model import Model, load_model
 from blemish.operating_points import (
     OperatingPoint,

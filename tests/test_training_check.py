@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from blemish.check_report import check_csv, write_check
-from blemish.copies import copies_among, thumbnails_of
 from blemish.errors import NotFittedError, OutputError
 from blemish.image_statistics import image_statistics
 from blemish.records import digests_of
-from blemish.suspicion import REASONS, Suspicion, by_sizes, by_statistics
-from blemish.training_check import check_lines, check_model, check_summary, check_training
+from blemish.training_check.check import check_lines, check_model, check_summary, check_training
+from blemish.training_check.copies import copies_among, thumbnails_of
+from blemish.training_check.report import check_csv, write_check
+from blemish.training_check.suspicion import REASONS, Suspicion, by_sizes, by_statistics
 from image_files import pillow_bytes
 from small_models import good_image, good_images, small_model, spoiled_image
 from test_robust import spotted_image

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blemish.drift_alarm import Alarm
-from blemish.drift_test import ODDS, DriftTest, GapBets, ShareBets, noticed_after
+from blemish.drift.alarm import Alarm
+from blemish.drift.report import Course
+from blemish.drift.sequential_test import ODDS, DriftTest, GapBets, ShareBets, noticed_after
+from blemish.drift.watch import DEFAULT_FALSE_ALARMS_PER, Watch
 from blemish.errors import InputError, NotFittedError
-from blemish.watch_report import Course
-from blemish.watching import DEFAULT_FALSE_ALARMS_PER, Watch
 
 NAMES = ("score", "brightness", "focus")
 

@@ -29,40 +29,40 @@ _HOMES = {
     "Sample": "blemish.datasets",
     "Score": "blemish.decision",
     "Threshold": "blemish.threshold",
-    "Watch": "blemish.watching",
-    "TrainingCheck": "blemish.training_check",
-    "calibrate": "blemish.lifecycle",
-    "check_training": "blemish.training_check",
+    "Watch": "blemish.drift.watch",
+    "TrainingCheck": "blemish.training_check.check",
+    "calibrate": "blemish.lifecycle.steps",
+    "check_training": "blemish.training_check.check",
     "evaluate": "blemish.evaluation",
     "explain": "blemish.explanation.explaining",
     "fit": "blemish.fitting",
-    "fit_like": "blemish.lifecycle",
-    "forget": "blemish.lifecycle",
-    "merge": "blemish.lifecycle",
+    "fit_like": "blemish.lifecycle.steps",
+    "forget": "blemish.lifecycle.steps",
+    "merge": "blemish.lifecycle.steps",
     "read_dataset": "blemish.datasets",
-    "update": "blemish.lifecycle",
-    "watch_of": "blemish.watched_images",
+    "update": "blemish.lifecycle.steps",
+    "watch_of": "blemish.drift.images",
 }
 
 if TYPE_CHECKING:
     from blemish.datasets import RdMvtec, Sample, read_dataset
     from blemish.decision import Decision, Score
+    from blemish.drift.images import watch_of
+    from blemish.drift.watch import Watch
     from blemish.engines.engine import EngineSettings
     from blemish.errors import BlemishError
     from blemish.evaluation import Evaluation, evaluate
     from blemish.explanation.explaining import explain
     from blemish.explanation.explanation import Explanation
     from blemish.fitting import fit
-    from blemish.lifecycle import calibrate, fit_like, forget, merge, update
+    from blemish.lifecycle.steps import calibrate, fit_like, forget, merge, update
     from blemish.model import Model
     from blemish.model import load_model as load
     from blemish.operating_points import OperatingPoint
     from blemish.regions import Region, RegionSettings
     from blemish.settings import FitSettings
     from blemish.threshold import Threshold
-    from blemish.training_check import TrainingCheck, check_training
-    from blemish.watched_images import watch_of
-    from blemish.watching import Watch
+    from blemish.training_check.check import TrainingCheck, check_training
 
 __all__ = [
     "BlemishError",

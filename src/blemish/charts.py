@@ -83,8 +83,8 @@ def curve_svg(
         raise InputError(
             f"A chart must have 1 to {len(_SERIES)} lines, but has {len(lines)}. Draw several."
         )
-    area = _Area(left=_LEFT, right=_WIDTH - _RIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM)
-    frame = _Frame(area, 0.0, x_limit, 0.0, 1.0)
+    area = Area(left=_LEFT, right=_WIDTH - _RIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM)
+    frame = ChartFrame(area, 0.0, x_limit, 0.0, 1.0)
     parts = [frame.axes(x_label, y_label)]
     if diagonal:
         parts.append(
@@ -96,7 +96,7 @@ def curve_svg(
         path = "L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in points)
         parts.append(f'<path d="M{path}" fill="none" {_stroke(index)}/>')
     parts.append(_line_legend(frame, [line.label for line in lines]))
-    return _svg(title, parts, _WIDTH, _HEIGHT)
+    return svg_of(title, parts, _WIDTH, _HEIGHT)
 
 
 def histogram_svg(
@@ -137,8 +137,8 @@ def histogram_svg(
     edges, beyond = _edges(everything, threshold, bins)
     counts = [np.histogram(np.minimum(scores, edges[-1]), edges)[0] for scores in groups.values()]
     most = max(int(count.max()) for count in counts)
-    area = _Area(left=_LEFT, right=_WIDE - _RIGHT, top=54, bottom=_LOW - _BOTTOM)
-    frame = _Frame(area, float(edges[0]), float(edges[-1]), 0.0, most * 1.08)
+    area = Area(left=_LEFT, right=_WIDE - _RIGHT, top=54, bottom=_LOW - _BOTTOM)
+    frame = ChartFrame(area, float(edges[0]), float(edges[-1]), 0.0, most * 1.08)
     name = f"image score ({beyond} beyond {edges[-1]:.3g} in the last bar)" if beyond else ""
     parts = [frame.axes(name or "image score", "images")]
     parts += [_bars(frame, edges, count, index) for index, count in enumerate(counts)]
@@ -150,7 +150,7 @@ def histogram_svg(
         f'y="{area.top + 11}" text-anchor="{anchor}">threshold {threshold:.4g}</text>'
     )
     parts.append(_bar_legend([f"{name} ({len(scores)})" for name, scores in groups.items()]))
-    return _svg(title, parts, _WIDE, _LOW)
+    return svg_of(title, parts, _WIDE, _LOW)
 
 
 def timeline_svg(
@@ -190,19 +190,19 @@ def timeline_svg(
         )
     low, high = min(float(scores.min()), threshold), max(float(scores.max()), threshold)
     margin = 0.06 * (high - low) or 0.5 * max(abs(high), 1e-6)
-    area = _Area(left=_LEFT, right=_WIDE - _RIGHT, top=54, bottom=_LOW - _BOTTOM)
-    frame = _Frame(area, frames[0] - 0.5, frames[-1] + 0.5, low - margin, high + margin)
+    area = Area(left=_LEFT, right=_WIDE - _RIGHT, top=54, bottom=_LOW - _BOTTOM)
+    frame = ChartFrame(area, frames[0] - 0.5, frames[-1] + 0.5, low - margin, high + margin)
     parts = [frame.axes("frame", "image score")]
     for first, last in intervals:
         left, right = frame.x(first - 0.5), frame.x(last + 0.5)
         parts.append(
             f'<rect x="{left:.1f}" y="{area.top}" width="{right - left:.1f}" '
-            f'height="{area.bottom - area.top}" style="fill:{_colour(1)}" fill-opacity=".25"/>'
+            f'height="{area.bottom - area.top}" style="fill:{colour_of(1)}" fill-opacity=".25"/>'
         )
     path = "L".join(f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in _extremes(frames, scores))
     at = frame.y(threshold)
     parts.append(
-        f'<path d="M{path}" fill="none" style="stroke:{_colour(0)}" stroke-width="1.6"/>'
+        f'<path d="M{path}" fill="none" style="stroke:{colour_of(0)}" stroke-width="1.6"/>'
         f'<path d="M{area.left} {at:.1f}H{area.right}" stroke="currentColor" stroke-width="1.2" '
         'stroke-dasharray="5 4"/>'
         f'<text x="{area.right}" y="40" text-anchor="end">- - threshold {threshold:.4g}</text>'
@@ -210,10 +210,10 @@ def timeline_svg(
     if intervals:
         parts.append(
             f'<rect x="{area.left}" y="31" width="10" height="10" rx="2" '
-            f'style="fill:{_colour(1)}" fill-opacity=".4"/>'
+            f'style="fill:{colour_of(1)}" fill-opacity=".4"/>'
             f'<text x="{area.left + 16}" y="40">anomalous</text>'
         )
-    return _svg(title, parts, _WIDE, _LOW)
+    return svg_of(title, parts, _WIDE, _LOW)
 
 
 def _extremes(frames: IntArray, scores: FloatArray) -> list[tuple[float, float]]:
@@ -242,7 +242,7 @@ def _edges(scores: FloatArray, threshold: float, bins: int) -> tuple[FloatArray,
 
 
 @dataclass(frozen=True, slots=True)
-class _Area:
+class Area:
     """The rectangle between the axes, in SVG units."""
 
     left: float
@@ -252,20 +252,22 @@ class _Area:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class ChartFrame:
     """The values at the four sides of an area; turns values into SVG coordinates."""
 
-    area: _Area
+    area: Area
     x_low: float
     x_high: float
     y_low: float
     y_high: float
 
     def x(self, value: float) -> float:
+        """Pixels from the left of a value."""
         share = (value - self.x_low) / (self.x_high - self.x_low)
         return self.area.left + share * (self.area.right - self.area.left)
 
     def y(self, value: float) -> float:
+        """Pixels from the top of a value."""
         share = (value - self.y_low) / (self.y_high - self.y_low)
         return self.area.bottom - share * (self.area.bottom - self.area.top)
 
@@ -325,18 +327,19 @@ def _thinned(line: Line, x_limit: float) -> list[tuple[float, float]]:
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
-def _colour(index: int) -> str:
+def colour_of(index: int) -> str:
+    """Colour of a series, which a page may set for its theme."""
     return f"var(--series-{index + 1},{_SERIES[index]})"
 
 
 def _stroke(index: int) -> str:
     return (
-        f'style="stroke:{_colour(index)}" stroke-width="2.2" stroke-linejoin="round" '
+        f'style="stroke:{colour_of(index)}" stroke-width="2.2" stroke-linejoin="round" '
         f'stroke-dasharray="{_DASHES[index]}"'
     )
 
 
-def _line_legend(frame: _Frame, labels: Sequence[str]) -> str:
+def _line_legend(frame: ChartFrame, labels: Sequence[str]) -> str:
     """Name the lines in the lower right, where good curves leave room."""
     right, parts = frame.x(frame.x_high) - 12, []
     width = max(len(label) for label in labels) * 6.6 + 36
@@ -349,14 +352,14 @@ def _line_legend(frame: _Frame, labels: Sequence[str]) -> str:
     return "".join(parts)
 
 
-def _bars(frame: _Frame, edges: FloatArray, count: FloatArray, index: int) -> str:
+def _bars(frame: ChartFrame, edges: FloatArray, count: FloatArray, index: int) -> str:
     ground = frame.y(0)
     bars = []
     for left, right, height in zip(edges[:-1], edges[1:], count, strict=True):
         if height:
             x0, x1, top = frame.x(left) + 0.5, frame.x(right) - 0.5, frame.y(height)
             bars.append(f"M{x0:.1f} {ground:.1f}V{top:.1f}H{x1:.1f}V{ground:.1f}Z")
-    return f'<path d="{"".join(bars)}" style="fill:{_colour(index)}" fill-opacity=".62"/>'
+    return f'<path d="{"".join(bars)}" style="fill:{colour_of(index)}" fill-opacity=".62"/>'
 
 
 def _bar_legend(labels: Sequence[str]) -> str:
@@ -365,14 +368,15 @@ def _bar_legend(labels: Sequence[str]) -> str:
     for index, label in enumerate(labels):
         parts.append(
             f'<rect x="{x:.0f}" y="31" width="10" height="10" rx="2" '
-            f'style="fill:{_colour(index)}" fill-opacity=".62"/>'
+            f'style="fill:{colour_of(index)}" fill-opacity=".62"/>'
             f'<text x="{x + 16:.0f}" y="40">{escape(label)}</text>'
         )
         x += len(label) * 6.9 + 36
     return "".join(parts)
 
 
-def _svg(title: str, parts: Sequence[str], width: int, height: int) -> str:
+def svg_of(title: str, parts: Sequence[str], width: int, height: int) -> str:
+    """Put the parts of a chart together."""
     quoted = escape(title, {'"': "&quot;"})
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '

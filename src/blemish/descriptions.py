@@ -11,11 +11,11 @@ from blemish.clips import FrameMetrics
 from blemish.evaluation import Evaluation
 from blemish.inference import MOST_DRIFT
 from blemish.journal import JournalEntry
-from blemish.lifecycle import Change
+from blemish.lifecycle.same_images import some
+from blemish.lifecycle.steps import Change
 from blemish.model import Model
 from blemish.operating_points import OperatingPoint
 from blemish.regions import RegionSettings
-from blemish.same_images import some
 from blemish.threshold import FIXED, LABELLED, TAIL_BOUND, Threshold
 from blemish.threshold_choice import BY_COST, Aim, Estimate
 

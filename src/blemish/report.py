@@ -6,20 +6,17 @@ ones keep theirs, so neither the page nor the memory for it grows without end.
 
 from __future__ import annotations
 
-import base64
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-from urllib.parse import quote
+from typing import Literal
 
 import numpy as np
 
 from blemish.arrays import BoolArray, FloatArray, UInt8Array
 from blemish.charts import histogram_svg
+from blemish.pages import page_template
 from blemish.visuals import (
     Boxes,
     ColourScale,
@@ -32,9 +29,6 @@ from blemish.visuals import (
     overlay,
 )
 from blemish.writing import write_bytes
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 Decision = Literal["normal", "anomalous"]
 
@@ -246,7 +240,7 @@ def render_report(report: Report) -> str:
     rows = sorted(report.rows, key=lambda row: (-row.score, row.name))
     anomalous = sum(row.decision == "anomalous" for row in rows)
     labels = sorted({row.label for row in rows if row.label is not None})
-    return _template().render(
+    return page_template("report.html.jinja").render(
         report=report,
         rows=rows,
         columns=_picture_columns(rows),
@@ -306,25 +300,3 @@ def _histogram(report: Report) -> str | None:
     if not any(len(group) for group in groups.values()):
         return None
     return histogram_svg(groups, threshold=report.threshold)
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-
-
-def _href(link: str) -> str:
-    """Quote a relative path as a URL; a colon is quoted too, so it cannot name a scheme."""
-    return quote(link.replace("\\", "/").encode("utf-8", "surrogateescape"), safe="/")
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - slow to import
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["data_uri"] = _data_uri
-    environment.filters["href"] = _href
-    text = resources.files("blemish").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(text)

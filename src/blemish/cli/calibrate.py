@@ -10,7 +10,7 @@ from blemish.cli.options import PATH, device_options, quiet_option
 from blemish.cli.progress import ProgressBar
 from blemish.descriptions import change_lines
 from blemish.engines.engine import EngineSettings
-from blemish.lifecycle import calibrate as calibrate_model
+from blemish.lifecycle.steps import calibrate as calibrate_model
 from blemish.model import load_model
 from blemish.writing import check_writable
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from blemish.check_report import write_check
 from blemish.cli.names import unique_names
 from blemish.cli.options import PATH, data_options, device_options, quiet_option
 from blemish.cli.progress import ProgressBar
 from blemish.datasets import read_dataset
 from blemish.engines.engine import EngineSettings
 from blemish.model import load_model
-from blemish.training_check import check_lines, check_training
+from blemish.training_check.check import check_lines, check_training
+from blemish.training_check.report import write_check
 
 
 @click.command()

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from blemish.alignment import ALIGNMENTS
-from blemish.check_report import write_check
 from blemish.cli.options import PATH, Numbers, data_options, device_options, quiet_option
 from blemish.cli.progress import ProgressBar
 from blemish.cli.sources import every_option
@@ -20,14 +19,15 @@ from blemish.engines.engine import EngineSettings
 from blemish.fitting import fit as fit_model
 from blemish.gaussian import SHRINKAGES
 from blemish.images import read_mask
-from blemish.lifecycle import fit_like
+from blemish.lifecycle.steps import fit_like
 from blemish.maps import BLURS, UPSAMPLINGS
 from blemish.model import load_model
 from blemish.plan import FitPlan
 from blemish.presets import PRESETS
 from blemish.scoring import SCORES
 from blemish.settings import MOST_OUTLIERS, FitSettings
-from blemish.training_check import check_model, check_summary, check_training
+from blemish.training_check.check import check_model, check_summary, check_training
+from blemish.training_check.report import write_check
 from blemish.writing import check_writable
 
 _DEFAULTS = FitSettings()

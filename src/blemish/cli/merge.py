@@ -10,7 +10,7 @@ from blemish.cli.options import PATH, device_options, quiet_option, training_ima
 from blemish.cli.progress import ProgressBar
 from blemish.descriptions import change_lines
 from blemish.engines.engine import EngineSettings
-from blemish.lifecycle import merge as merge_models
+from blemish.lifecycle.steps import merge as merge_models
 from blemish.model import load_model
 from blemish.writing import check_writable
 

@@ -17,11 +17,8 @@ from blemish.cli.options import (
 )
 from blemish.cli.progress import ProgressBar
 from blemish.cli.sources import ended_by_signals
-from blemish.drift_alarm import Alarm
-from blemish.model import Model, load_model
-from blemish.sources import FolderSource, ImageList, ImageSource
-from blemish.watch_report import Course, watch_facts, write_watch_report
-from blemish.watched_images import (
+from blemish.drift.alarm import Alarm
+from blemish.drift.images import (
     ORDERS,
     NewImages,
     Order,
@@ -35,7 +32,10 @@ from blemish.watched_images import (
     watch_images,
     watch_of,
 )
-from blemish.watching import DEFAULT_FALSE_ALARMS_PER, Watch
+from blemish.drift.report import Course, watch_facts, write_watch_report
+from blemish.drift.watch import DEFAULT_FALSE_ALARMS_PER, Watch
+from blemish.model import Model, load_model
+from blemish.sources import FolderSource, ImageList, ImageSource
 from blemish.writing import check_writable
 
 ALARM_STATUS = 3

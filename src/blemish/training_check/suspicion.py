@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from blemish.arrays import Float64Array
-from blemish.copies import LEAST_SIMILARITY, Copies
 from blemish.image_statistics import STATISTICS
 from blemish.outliers import Outliers, usual_range
+from blemish.training_check.copies import LEAST_SIMILARITY, Copies
 
 REASONS = {
     "unreadable": "cannot be read",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from blemish.charts import _Area, _colour, _Frame, _svg
+from blemish.charts import Area, ChartFrame, colour_of, svg_of
 
 _WIDTH, _HEIGHT = 640, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 34, 48
@@ -64,9 +64,9 @@ def course_svg(
     """
     low, high = min(y_range[0], *values), max(y_range[1], *values)
     margin = 0.04 * (high - low)
-    area = _Area(left=_LEFT, right=_WIDTH - _RIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM)
+    area = Area(left=_LEFT, right=_WIDTH - _RIGHT, top=_TOP, bottom=_HEIGHT - _BOTTOM)
     first, last = float(numbers[0]), float(numbers[-1])
-    frame = _Frame(area, first, max(last, first + 1), low - margin, high + margin)
+    frame = ChartFrame(area, first, max(last, first + 1), low - margin, high + margin)
     points = " ".join(
         f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in zip(numbers, values, strict=True)
     )
@@ -74,21 +74,21 @@ def course_svg(
     parts.append(
         f'<path d="M{area.left} {frame.y(line):.1f}H{area.right}" stroke="currentColor" '
         'stroke-dasharray="5 4" opacity=".7"/>'
-        f'<polyline points="{points}" fill="none" style="stroke:{_colour(0)}" stroke-width="1.6" '
+        f'<polyline points="{points}" fill="none" style="stroke:{colour_of(0)}" stroke-width="1.6" '
         'stroke-linejoin="round"/>'
     )
-    return _svg(title, parts, _WIDTH, _HEIGHT)
+    return svg_of(title, parts, _WIDTH, _HEIGHT)
 
 
-def _marked(frame: _Frame, mark: Mark) -> str:
+def _marked(frame: ChartFrame, mark: Mark) -> str:
     """A band from the change to the alarm, and a line at the alarm."""
     area = frame.area
     left, right = (max(frame.x(x), area.left) for x in (mark.since, mark.number))
     shift, anchor = (-5, "end") if right > (area.left + area.right) / 2 else (5, "start")
     return (
         f'<rect x="{left:.1f}" y="{area.top}" width="{max(right - left, 1):.1f}" '
-        f'height="{area.bottom - area.top}" style="fill:{_colour(1)}" fill-opacity=".18"/>'
-        f'<path d="M{right:.1f} {area.top}V{area.bottom}" style="stroke:{_colour(1)}" '
+        f'height="{area.bottom - area.top}" style="fill:{colour_of(1)}" fill-opacity=".18"/>'
+        f'<path d="M{right:.1f} {area.top}V{area.bottom}" style="stroke:{colour_of(1)}" '
         f'stroke-width="1.8"/><text x="{right + shift:.1f}" y="{area.top + 12}" '
-        f'text-anchor="{anchor}" style="fill:{_colour(1)}">{escape(mark.label)}</text>'
+        f'text-anchor="{anchor}" style="fill:{colour_of(1)}">{escape(mark.label)}</text>'
     )

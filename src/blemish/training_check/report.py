@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blemish.errors import BlemishError, OutputError
 from blemish.loading import ImageLike, load_input
+from blemish.pages import page_template
 from blemish.preprocessing import Preprocessing
 from blemish.results import colour_scale, csv_line
-from blemish.suspicion import REASONS, Suspicion
-from blemish.training_check import COLUMNS, TrainingCheck
+from blemish.training_check.check import COLUMNS, TrainingCheck
+from blemish.training_check.suspicion import REASONS, Suspicion
 from blemish.visuals import displayable, jpeg_bytes, overlay
 from blemish.writing import write_bytes
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 MOST_PICTURES = 300
 """Images that are shown with pictures, about 20 kB each."""
@@ -93,7 +87,7 @@ def write_check(
     write_bytes(folder / "check.csv", check_csv(check))
     numbers = check.images
     shown = [_shown(check, images, k, place < MOST_PICTURES) for place, k in enumerate(numbers)]
-    page = _template().render(
+    page = page_template("check.html.jinja").render(
         title=title,
         check=check,
         shown=shown,
@@ -140,19 +134,3 @@ def _pictures(check: TrainingCheck, image: ImageLike) -> tuple[bytes | None, byt
         return None, None
     mixed = overlay(pixels, score.anomaly_map, colour_scale(model))
     return picture, jpeg_bytes(mixed, max_height=_HEIGHT)
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - slow to import
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["data_uri"] = _data_uri
-    text = resources.files("blemish").joinpath("check.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(text)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from blemish.course_charts import Mark, course_svg
-from blemish.drift_alarm import ANOMALOUS, Alarm
-from blemish.watching import Watch
+from blemish.drift.alarm import ANOMALOUS, Alarm
+from blemish.drift.course_charts import Mark, course_svg
+from blemish.drift.watch import Watch
+from blemish.pages import page_template
 from blemish.writing import write_bytes
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _MOST_POINTS = 1000
 _LEAST_EVIDENCE = 1e-6
@@ -100,7 +95,7 @@ def write_watch_report(
     OutputError
         The file cannot be written.
     """
-    text = _template().render(
+    text = page_template("watch.html.jinja").render(
         title=title,
         alarms=alarms,
         facts=facts,
@@ -132,14 +127,3 @@ def _charts(course: Course, statistic: str, alarms: Sequence[Alarm]) -> tuple[st
         marks=[Mark(alarm.number, alarm.number, "alarm") for alarm in own],
     )
     return level, evidence
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - slow to import
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = resources.files("blemish").joinpath("watch.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(text)

@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from blemish.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from blemish.combining import known_before
 from blemish.fitted import Fitted
 from blemish.inference import feature_extractor
 from blemish.journal import JournalEntry
 from blemish.kept_features import KeptFeatures
 from blemish.learning import Learned, learn, regularisations_of
+from blemish.lifecycle.combining import known_before
+from blemish.lifecycle.same_images import of_the_model
 from blemish.loading import ImageLike
 from blemish.model import Model, Progress
 from blemish.moments import Moments
 from blemish.normal import CALIBRATION, KnownBefore, Pass
 from blemish.records import ImageRecords
-from blemish.same_images import of_the_model
 from blemish.training_features import TrainingFeatures
 from blemish.unusual import UnusualImages
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from blemish.arrays import FloatArray
-from blemish.drift_alarm import ANOMALOUS, SCORE, Alarm
-from blemish.drift_test import DriftTest, GapBets, ShareBets, noticed_after
+from blemish.drift.alarm import ANOMALOUS, SCORE, Alarm
+from blemish.drift.sequential_test import DriftTest, GapBets, ShareBets, noticed_after
 from blemish.errors import InputError, NotFittedError
 
 DEFAULT_FALSE_ALARMS_PER = 1_000_000

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 
 from blemish.arrays import Float64Array
-from blemish.drift_alarm import SCORE, Alarm
+from blemish.drift.alarm import SCORE, Alarm
+from blemish.drift.watch import DEFAULT_FALSE_ALARMS_PER, Watch
 from blemish.errors import AlignmentError, BlemishError, InputError
 from blemish.image_statistics import STATISTICS, image_statistics
 from blemish.images import list_images
 from blemish.inspection import Inspected, inspect_source
 from blemish.model import Model, Progress
 from blemish.sources import FolderSource, Frame, ImageSource
-from blemish.watching import DEFAULT_FALSE_ALARMS_PER, Watch
 from blemish.writing import write_bytes
 
 Order = Literal["name", "time"]

@@ -21,10 +21,8 @@ from blemish.errors import InputError
 from blemish.fitted import Fitted
 from blemish.journal import JournalEntry, now
 from blemish.learning import add, gather, learn, take_out
-from blemish.likeness import check_alike
-from blemish.model import Model, Progress
-from blemish.moments import Moments
-from blemish.recalibration import (
+from blemish.lifecycle.likeness import check_alike
+from blemish.lifecycle.recalibration import (
     Images,
     State,
     changed_model,
@@ -35,9 +33,11 @@ from blemish.recalibration import (
     mean_of,
     rounded,
 )
+from blemish.lifecycle.same_images import Known, known_images, of_the_model, some
+from blemish.model import Model, Progress
+from blemish.moments import Moments
 from blemish.rejected import fit_entry
 from blemish.robust import without_outliers
-from blemish.same_images import Known, known_images, of_the_model, some
 from blemish.training_images import (
     LEAST_IMAGES,
     source_sizes,

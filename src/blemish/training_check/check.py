@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from blemish.arrays import Float32Array, IntArray, UInt8Array
-from blemish.copies import Copies, copies_among, thumbnails_of
 from blemish.engines.engine import EngineSettings
 from blemish.errors import (
     AlignmentError,
@@ -35,7 +34,8 @@ from blemish.preprocessing import Preprocessing
 from blemish.records import DIGEST_BYTES, digests_of
 from blemish.rejected import Rejected
 from blemish.settings import MOST_OUTLIERS, FitSettings
-from blemish.suspicion import (
+from blemish.training_check.copies import Copies, copies_among, thumbnails_of
+from blemish.training_check.suspicion import (
     REASONS,
     Suspicion,
     by_copies,

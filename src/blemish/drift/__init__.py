@@ -1,0 +1,1 @@
+"""Whether parts, light or camera have changed since a model was learned."""

@@ -1,0 +1,1 @@
+"""What becomes of a model after its fit: update, forget, merge, calibrate."""

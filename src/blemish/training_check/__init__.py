@@ -1,0 +1,1 @@
+"""Which training images look wrong, and why."""
