@@ -19,6 +19,14 @@ def own_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module")
+def in_f32():
+    """Fits do not try bf16, for which they would compile two more graphs each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("blemish.inference.has_bf16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of real images; tests that need it are skipped where it is absent."""

@@ -1,11 +1,14 @@
 """A tiny network and a tiny product, so that whole fits take milliseconds."""
 
 import dataclasses
+from contextlib import nullcontext
 from functools import lru_cache
+from unittest.mock import patch
 
 import numpy as np
 import onnx
 
+from blemish import inference
 from blemish.backbones import Backbone, Layer
 from blemish.fitting import fit
 from blemish.settings import FitSettings
@@ -44,14 +47,18 @@ def good_images(count, start=0):
     return [good_image(start + number) for number in range(count)]
 
 
-def small_model(count=40, images=None, ignore_mask=None, backbone=None, **settings):
+def small_model(
+    count=40, images=None, ignore_mask=None, backbone=None, tries_bf16=False, **settings
+):
+    """A fit in f32; trying bf16 compiles two more graphs, which takes longer than all else."""
     settings = {"size": SIZE, "sigma": 1.0, **settings}
-    return fit(
-        good_images(count) if images is None else images,
-        FitSettings(**settings),
-        backbone=tiny_backbone() if backbone is None else backbone,
-        ignore_mask=ignore_mask,
-    )
+    with nullcontext() if tries_bf16 else patch.object(inference, "has_bf16", lambda: False):
+        return fit(
+            good_images(count) if images is None else images,
+            FitSettings(**settings),
+            backbone=tiny_backbone() if backbone is None else backbone,
+            ignore_mask=ignore_mask,
+        )
 
 
 def doubled_backbone():

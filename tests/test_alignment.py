@@ -23,6 +23,8 @@ from blemish.registration import Placement, Registration
 from small_models import tiny_backbone
 from test_model_file import rewrite
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 SIZE = (96, 96)
 WIDE = (64, 112)
 NOWHERE = np.random.default_rng(0).random((*SIZE, 3), dtype=np.float32)

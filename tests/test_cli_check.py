@@ -11,6 +11,8 @@ from blemish import load
 from blemish.cli import main
 from small_models import good_image
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 SIZE = (64, 64)
 
 

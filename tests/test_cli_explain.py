@@ -12,6 +12,8 @@ from blemish.explanation.explaining import explain
 from blemish.model import load_model
 from small_models import good_image, good_images, small_model, spoiled_image
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -12,6 +12,8 @@ from blemish.errors import BlemishWarning
 from blemish.model import load_model
 from small_models import good_image
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 SIZE = ["--size", "32x32", "--dims", "4,4,4"]
 
 
@@ -58,9 +60,10 @@ def line_of(path):
     """What every command says of the threshold of a model."""
     model = load_model(path)
     low, high = model.threshold().interval
+    kind = "approximate leave-one-out" if model.calibration.approximate else "leave-one-out"
     return (
         f"{model.threshold().value:.6g}, for at most 5.00% false alarms; long-run rate {low:.2%} "
-        f"to {high:.2%} with 95% confidence, from {model.count} leave-one-out scores."
+        f"to {high:.2%} with 95% confidence, from {model.count} {kind} scores."
     )
 
 
@@ -90,6 +93,9 @@ def test_merge_and_calibrate_lead_to_the_thresholds_of_one_fit(place, tmp_path):
         f"Wrote {out}.",
     ]
     before = value(out)
+    listed = "for at most 5.00% false alarms; long-run rate 0.08% to 11.57% with 95% confidence, "
+    assert f"{listed}from 30 approximate leave-one-out scores\n" in run("threshold", out)
+    assert json.loads(run("threshold", out, "--json"))["points"][0]["approximate"] is True
     said = run("calibrate", out, place / "ab")
     assert said.splitlines()[-4:] == [
         "Looked at 30 images once more.",
@@ -118,6 +124,26 @@ def test_forget_replaces_the_model_and_info_tells(place, tmp_path, monkeypatch):
     assert told["approximate"] is True
     assert [entry["action"] for entry in told["journal"]] == ["fit", "forget", "update"]
     assert ["020.png", told["journal"][1]["images"][0][1]] in told["journal"][2]["images"]
+
+
+def test_a_change_names_the_points_that_were_set_before_it(place, tmp_path):
+    model = tmp_path / "m.blemish"
+    run("threshold", place / "a.blemish", "--name", "fixed", "--value", "2", "--out", model)
+    run("threshold", model, "--name", "strict", "--false-alarm-rate", "0.01")
+    said = run("update", model, place / "b")
+    assert said.splitlines()[-2:] == [
+        "Operating points older than the model now: fixed. Set them anew.",
+        f"Wrote {model}.",
+    ]
+    assert "OLDER than the model" in run("threshold", model)
+    warning = (
+        "Warning: the operating point fixed is older than the model, which has changed since. Set "
+        "it anew: blemish threshold.\n"
+    )
+    assert warning in run("inspect", model, place / "b", "--operating-point", "fixed")
+    assert "Warning: the operating" not in run("inspect", model, place / "b")
+    run("threshold", model, "--name", "fixed", "--value", "2")
+    assert warning not in run("inspect", model, place / "b", "--operating-point", "fixed")
 
 
 def test_kept_features_need_no_images(place, tmp_path):

@@ -16,6 +16,8 @@ from blemish.generated import write_product
 from export_files import change_description, copy_of
 from test_cli import one_line, run
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 SMALL = ["--size", "64x64", "--dims", "10"]
 
 

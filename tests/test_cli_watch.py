@@ -17,6 +17,8 @@ from blemish.model import Model
 from blemish.sources import ImageList
 from small_models import good_image, small_model, spoiled_image
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 COUNT = 60  # images that the model learns
 BUDGET = (
     "At most one false alarm is to be expected in 1,000,000 images.",
@@ -232,14 +234,17 @@ def test_another_rate_of_false_alarms_is_kept(model, drifting, tmp_path):
     )
 
 
-def test_a_file_that_is_no_state_is_refused(model, calm, tmp_path):
+@pytest.mark.parametrize(
+    "text", ["{", "null", "[1]", '{"last": [null, 3]}', '{"last": [1e999, ""]}']
+)
+def test_a_file_that_is_no_state_is_refused(model, calm, tmp_path, text):
     state = tmp_path / "state.json"
-    state.write_text("{")
+    state.write_text(text)
     assert run(model, calm, "--state", state, status=1).stderr == (
         f"Error: {state} must be what a watch has saved, but is damaged or something else. Begin "
         "a new state in another file.\n"
     )
-    assert state.read_text() == "{"
+    assert state.read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,13 @@ from blemish.gaussian import Regularisation, gaussian_of
 from blemish.judge import judge_of, neighbourhoods_of
 from blemish.model import Model
 from blemish.nearest import nearest
+from blemish.operating_points import make_point
 from blemish.scorer import LeftOutScorer
 from blemish.scoring import SCORES, level_distances
 from embeddings import PYRAMID, made_up_levels, moments_of
 from small_models import SIZE, good_image, good_images, model_of, small_model, spoiled_image
+
+pytestmark = pytest.mark.usefixtures("in_f32")
 
 SEPARATE = {"separate": True, "standardise": True, "averaging": (4, 3), "dims": (4, 5)}
 MASK = np.zeros(SIZE, bool)
@@ -479,3 +482,13 @@ def test_of_an_aligned_part_the_peak_is_told_where_it_lies_in_the_source_image()
     np.testing.assert_array_equal(
         found.mean_pixels, model.fitted.alignment.reference.transpose(1, 2, 0)
     )
+
+
+def test_places_are_those_of_the_operating_point_that_is_asked_for():
+    model = usual_model()
+    point = make_point("all", model.calibration, value=0.0, pixel_value=0.0)
+    model = model.with_operating_points(model.operating_points.with_point(point))
+    image = good_image(70)
+    usual, everything = explain(model, image), explain(model, image, operating_point="all")
+    assert everything.threshold == 0.0 and everything.is_anomalous
+    assert len(everything.peaks) > len(usual.peaks)

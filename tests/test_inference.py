@@ -27,7 +27,7 @@ def empty_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "a.blemish"
-    small_model().save(path)
+    small_model(tries_bf16=True).save(path)
     return path
 
 
@@ -86,7 +86,7 @@ def test_bf16_on_a_cpu_without_it_is_an_error(monkeypatch):
 
 
 def test_a_fit_finds_out_what_bf16_does():
-    drift = small_model().fitted.bf16_drift
+    drift = small_model(tries_bf16=True).fitted.bf16_drift
     assert (drift is not None) == has_bf16()
     if drift is not None:
         assert 0 < drift < 1
@@ -94,11 +94,11 @@ def test_a_fit_finds_out_what_bf16_does():
 
 def test_a_fit_on_a_cpu_without_bf16_leaves_it_open(monkeypatch):
     monkeypatch.setattr(inference, "has_bf16", lambda: False)
-    assert small_model().fitted.bf16_drift is None
+    assert small_model(tries_bf16=True).fitted.bf16_drift is None
 
 
 def test_drift_is_kept_in_the_file(saved):
-    assert load_model(saved).fitted.bf16_drift == small_model().fitted.bf16_drift
+    assert load_model(saved).fitted.bf16_drift == small_model(tries_bf16=True).fitted.bf16_drift
 
 
 @pytest.mark.skipif(not has_bf16(), reason="this CPU has no bf16")

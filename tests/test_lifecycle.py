@@ -1,17 +1,15 @@
 """Update, forget, merge and calibrate: the scores of one fit, and where thresholds come from."""
 
 import warnings
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from blemish.errors import BlemishWarning, InputError, NotFittedError, ShapeError
 from blemish.lifecycle.steps import calibrate, fit_like, forget, merge, update
-from blemish.model import load_model
+from blemish.model import Model, load_model
 from small_models import good_image, good_images, small_model, spoiled_image
 
 FIRST, SECOND = 24, 12
@@ -33,7 +31,9 @@ CALIBRATED = {  # scores that are standardised or weighed by what is normal
 
 
 @pytest.fixture(autouse=True)
-def few_images_are_enough_here():
+def few_images_and_plain_scores_are_enough_here(monkeypatch):
+    """The fused graph says the same, but takes long to compile; see test_inference."""
+    monkeypatch.setattr("blemish.inference.can_fuse", lambda fitted: False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BlemishWarning)
         yield
@@ -146,12 +146,18 @@ def test_the_images_of_the_highest_scores_are_looked_at_again():
     )
 
 
-@hypothesis_settings(max_examples=10)
-@given(st.permutations(range(3)))
+@lru_cache(maxsize=1)
+def third_parts():
+    return [small_model(images=good_images(8, start=8 * k)) for k in range(3)], small_model(
+        count=24
+    )
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1), (1, 2, 0), (2, 1, 0)])
 def test_law_the_order_of_a_merge_does_not_matter(order):
-    parts = [small_model(images=good_images(8, start=8 * k)) for k in range(3)]
+    parts, whole = third_parts()
     found = merge([parts[k] for k in order]).model
-    assert scores(found) == pytest.approx(scores(small_model(count=24)), rel=1e-6)
+    assert scores(found) == pytest.approx(scores(whole), rel=1e-6)
 
 
 def test_law_what_is_added_and_forgotten_leaves_no_trace():
@@ -181,6 +187,59 @@ def test_images_known_already_are_skipped_under_any_name():
     assert str(caught.value) == (
         "There must be new images to add, but the model has learned all 2 already. Give others."
     )
+
+
+@pytest.mark.parametrize("settings", [{}, {"keep_features": True}], ids=str)
+def test_copies_among_the_training_images_are_calibrated_and_forgotten_together(settings):
+    first, _ = images()
+    copied = [*first, first[3].copy(), first[7].copy(), first[3].copy()]
+    model = small_model(images=copied, **settings)
+    assert calibrate(model, copied).model.threshold() == model.threshold()
+    gone = forget(model, [first[3], first[7]])
+    assert (gone.entry.removed, gone.model.count) == (5, FIRST - 2)
+    rest = first[:3] + first[4:7] + first[8:]
+    assert_same(calibrate(gone.model, first).model, small_model(images=rest, **settings))
+
+
+def test_a_model_that_forgot_all_unusual_images_lives_on(tmp_path):
+    first, second = images()
+    model = small_model(images=first)
+    unusual = model.fitted.unusual.numbers
+    rest = [image for k, image in enumerate(first) if k not in unusual]
+    forget(model, [first[k] for k in unusual]).model.save(tmp_path / "m.blemish")
+    loaded = load_model(tmp_path / "m.blemish")
+    assert len(loaded.fitted.unusual.numbers) == 0 and loaded.calibration.approximate
+    assert forget(loaded, rest[:2]).model.count == len(rest) - 2
+    added = update(loaded, second).model
+    assert added.fitted.unusual.numbers.min() >= len(rest)
+    assert scores(added) == pytest.approx(scores(small_model(images=rest + second)), rel=1e-6)
+
+
+def test_what_a_fit_rejected_is_so_no_more_once_it_is_learned():
+    spoiled = [spoiled_image(k)[0] for k in (990, 991, 992)]
+    a = small_model(images=good_images(40) + spoiled[:2], reject_outliers=0.2)
+    b = fit_like(a, good_images(40, start=100) + spoiled[1:])
+    assert (len(a.fitted.rejected.names), len(b.fitted.rejected.names)) == (2, 2)
+    merged = merge([a, b]).model.fitted.rejected
+    assert merged.records.find(a.fitted.rejected.records.digests).tolist() == [0, 1]
+    assert merged.records.find(b.fitted.rejected.records.digests).tolist() == [1, 2]
+    assert merged.limit == min(a.fitted.rejected.limit, b.fitted.rejected.limit)
+    assert len(merged.scores) == 3
+    added = update(a, spoiled[:1])
+    assert added.entry.added == 1
+    np.testing.assert_array_equal(
+        added.model.fitted.rejected.records.digests, a.fitted.rejected.records.digests[1:]
+    )
+    assert merge([added.model, b]).model.fitted.rejected.records.find(
+        a.fitted.rejected.records.digests
+    ).tolist() == [-1, 0]
+
+
+def test_a_fit_like_another_tries_bf16_on_its_own_images(monkeypatch):
+    first, second = images()
+    tried = Model(replace(small_model(images=first).fitted, bf16_drift=123.0))
+    monkeypatch.setattr(Model, "bf16_drift", lambda model, inputs: len(inputs) + model.count)
+    assert fit_like(tried, second).fitted.bf16_drift == 8 + SECOND
 
 
 def test_the_old_model_is_not_changed():

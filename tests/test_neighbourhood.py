@@ -295,7 +295,7 @@ def test_calibration_scores_are_those_of_models_without_the_image(score):
 
 
 def test_a_model_is_scored_plainly_and_saved_whole(tmp_path):
-    model = small_model(neighbourhood=1)
+    model = small_model(neighbourhood=1, tries_bf16=True)
     assert isinstance(model._inference, PlainInference)
     assert model.fitted.bf16_drift is None
     model.save(tmp_path / "near.blemish")

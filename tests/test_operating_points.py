@@ -29,6 +29,8 @@ from blemish.threshold_choice import FOLDS, Aim, Estimate, choose_threshold, cro
 from small_models import good_image, small_model, spoiled_image
 from test_model_file import rewrite
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 COST = Aim(kind="cost", defect_share=0.01, false_alarm_cost=1.0, miss_cost=50.0)
 F1 = Aim(kind="f1", defect_share=0.3)
 scores = arrays(np.float64, st.integers(1, 12), elements=st.integers(0, 9).map(float))

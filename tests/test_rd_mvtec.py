@@ -30,6 +30,8 @@ from blemish.published import MVTEC_CATEGORIES
 from blemish.run_log import RunLog
 from blemish.settings import FitSettings
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 SMALL = RdMvtec(size=36, crop=32)
 
 

@@ -14,6 +14,8 @@ from blemish.records import digests_of
 from blemish.rejected import Rejected
 from small_models import SIZE, good_image, good_images, small_model, spoiled_image, tiny_backbone
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 CLEAN, DIRTY = 30, 4
 
 

@@ -22,6 +22,8 @@ from image_files import pillow_bytes
 from small_models import good_image, good_images, small_model, spoiled_image
 from test_robust import spotted_image
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 
 def inputs_of(images):
     return np.stack([image.transpose(2, 0, 1) / np.float32(255) for image in images])

@@ -14,6 +14,8 @@ from blemish.drift.sequential_test import ODDS, DriftTest, GapBets, ShareBets, n
 from blemish.drift.watch import DEFAULT_FALSE_ALARMS_PER, Watch
 from blemish.errors import InputError, NotFittedError
 
+pytestmark = pytest.mark.usefixtures("in_f32")
+
 NAMES = ("score", "brightness", "focus")
 
 

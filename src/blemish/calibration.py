@@ -7,7 +7,7 @@ been among them. Thresholds come from these, so no good image has to be held out
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,7 +43,8 @@ class Calibration:
 
     def threshold(self, false_alarm_rate: float) -> Threshold:
         """Image threshold for a false-alarm rate; see `threshold_for`."""
-        return threshold_for(self.scores, false_alarm_rate)
+        found = threshold_for(self.scores, false_alarm_rate)
+        return replace(found, approximate=self.approximate)
 
     def pixel_threshold(self, false_alarm_rate: float) -> float:
         """Map value that at most this share of the pixels of good images reach.

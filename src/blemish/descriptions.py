@@ -85,9 +85,11 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
 def threshold_text(threshold: Threshold) -> str:
     """One sentence on where a threshold comes from and what it promises."""
     low, high = threshold.interval
+    known = "approximate leave-one-out scores" if threshold.approximate else "leave-one-out scores"
     if threshold.method == TAIL_BOUND:
+        of = " (approximate scores)" if threshold.approximate else ""
         return (
-            f"{threshold.value:.6g}, from {threshold.images} images: too few for "
+            f"{threshold.value:.6g}, from {threshold.images} images{of}: too few for "
             f"{threshold.false_alarm_rate:.2%} false alarms, which need "
             f"{threshold.images_needed}; fallback: mean + std * sqrt((1-a)/a), a careful bound "
             "that misses more defects"
@@ -101,13 +103,13 @@ def threshold_text(threshold: Threshold) -> str:
     if threshold.method == FIXED:
         return (
             f"{threshold.value:.6g}, as given; reached by {threshold.false_alarm_rate:.2%} of "
-            f"{threshold.images} leave-one-out scores, long-run rate {low:.2%} to {high:.2%} with "
+            f"{threshold.images} {known}, long-run rate {low:.2%} to {high:.2%} with "
             f"{threshold.confidence:.0%} confidence"
         )
     return (
         f"{threshold.value:.6g}, for at most {threshold.false_alarm_rate:.2%} false alarms; "
         f"long-run rate {low:.2%} to {high:.2%} with {threshold.confidence:.0%} confidence, "
-        f"from {threshold.images} leave-one-out scores"
+        f"from {threshold.images} {known}"
     )
 
 
@@ -239,6 +241,13 @@ def change_lines(before: Sequence[Model], change: Change) -> list[str]:
     lines.append(f"Threshold {old} before; now {threshold_text(model.threshold())}.")
     how = _CALIBRATED[change.entry.calibration]
     lines.append(f"{how[0].upper()}{how[1:]}.")
+    older = [
+        point.name for point in model.operating_points if point.is_older_than(model.calibration)
+    ]
+    if older:
+        lines.append(
+            f"Operating points older than the model now: {', '.join(older)}. Set them anew."
+        )
     return lines
 
 

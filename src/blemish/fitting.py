@@ -28,7 +28,7 @@ from blemish.embedding import (
 from blemish.engines.engine import EngineSettings
 from blemish.errors import InputError, UnreachableThresholdWarning
 from blemish.fitted import Fitted
-from blemish.inference import feature_extractor
+from blemish.inference import TRIED_IMAGES, feature_extractor
 from blemish.input_size import check_size, full_size_for, position_mask
 from blemish.learning import gather, learn
 from blemish.loading import ImageLike
@@ -48,7 +48,6 @@ from blemish.training_images import (
 
 DEFAULT_DIMS = 100
 _PROBED = 4
-_TRIED = 8  # images, for what bf16 does
 
 
 def fit(
@@ -139,7 +138,7 @@ def fit(
         backbone,
         preprocessing,
         value_range=settings.value_range,
-        progress=progress or _silent,
+        progress=progress,
         keep=settings.keep_features,
         alignment=alignment,
     )
@@ -158,7 +157,7 @@ def fit(
             on_plan(plan)
         plan.check()
         fitted = _learn(source, embedding, backbone, settings, ignored)
-        drift = Model(fitted).bf16_drift(source.some_inputs(_TRIED))
+        drift = Model(fitted).bf16_drift(source.some_inputs(TRIED_IMAGES))
         model = Model(replace(fitted, bf16_drift=drift), engine)
     _warn_if_never_reached(model)
     return model
@@ -301,7 +300,3 @@ def _ignored(mask: BoolArray, preprocessing: Preprocessing, source: tuple[int, i
             "White means ignored; perhaps it is inverted."
         )
     return ignored
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Report nothing."""

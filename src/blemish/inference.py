@@ -33,6 +33,9 @@ MOST_DRIFT = 0.1
 """How far bf16 may move the image score of any good image that was tried, in standard deviations
 of the scores of good images, to be chosen by itself."""
 
+TRIED_IMAGES = 8
+"""How many good images a fit tries bf16 with."""
+
 
 class Inference(Protocol):
     """Runs a model on preprocessed images."""

@@ -113,7 +113,9 @@ class OperatingPoint:
         reached = int((scores >= value).sum())
         interval = rate_interval(reached, len(scores), CONFIDENCE)
         rate = reached / len(scores)
-        return Threshold(value, rate, FIXED, interval, CONFIDENCE, len(scores), images_needed=0)
+        return Threshold(
+            value, rate, FIXED, interval, CONFIDENCE, len(scores), 0, calibration.approximate
+        )
 
     def pixel_threshold(self, calibration: Calibration) -> float:
         """Map value at and above which a pixel is in the predicted mask."""

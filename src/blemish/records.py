@@ -63,8 +63,7 @@ class ImageRecords:
 
     def find(self, digests: UInt8Array) -> IntArray:
         """Number of the image with each digest (m, 16), -1 where there is none: int64 (m,)."""
-        places = {digest.tobytes(): place for place, digest in enumerate(self.digests)}
-        return np.array([places.get(d.tobytes(), -1) for d in digests], dtype=np.int64)
+        return places_among(self.digests, digests)
 
     def named(self) -> tuple[tuple[str, str], ...]:
         """Name and digest, in hexadecimal, of every image."""
@@ -88,6 +87,12 @@ def digests_of(inputs: Float32Array) -> UInt8Array:
         for each in inputs
     ]
     return np.frombuffer(b"".join(found), np.uint8).reshape(len(inputs), DIGEST_BYTES)
+
+
+def places_among(digests: UInt8Array, wanted: UInt8Array) -> IntArray:
+    """Where each wanted digest (m, 16) stands among others (n, 16), -1 if not: int64 (m,)."""
+    places = {digest.tobytes(): place for place, digest in enumerate(digests)}
+    return np.array([places.get(digest.tobytes(), -1) for digest in wanted], dtype=np.int64)
 
 
 def pack_names(names: Sequence[str]) -> UInt8Array:

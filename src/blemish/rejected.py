@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,11 @@ class Rejected:
         """File names; "" for images that came as arrays."""
         return self.records.names
 
+    def without(self, learned: ImageRecords) -> Rejected:
+        """Those that have not been learned from after all."""
+        out = learned.find(self.records.digests) < 0
+        return Rejected(self.records.take(out), self.scores[out], self.limit)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for the model file."""
         return {
@@ -72,6 +77,27 @@ class Rejected:
             statistics=statistics.reshape(count, len(STATISTICS)),
         )
         return cls(records, scores, limit)
+
+
+def joined_rejected(parts: Sequence[Rejected | None], learned: ImageRecords) -> Rejected | None:
+    """Images that several fits left out and none has learned; None if none of them rejects.
+
+    The limit is the smallest one; scores stay those by their own models.
+    """
+    joined: Rejected | None = None
+    for part in parts:
+        if part is None:
+            continue
+        if joined is None:
+            joined = part.without(learned)
+            continue
+        new = part.without(learned).without(joined.records)
+        joined = Rejected(
+            joined.records.plus(new.records),
+            np.concatenate([joined.scores, new.scores]),
+            min(joined.limit, new.limit),
+        )
+    return joined
 
 
 def fit_entry(records: ImageRecords, rejected: Rejected | None) -> JournalEntry:

@@ -40,6 +40,8 @@ class Threshold:
         Scores it rests on.
     images_needed : int
         Least number of images for the order statistic at this rate; 0 for "labelled" and "fixed".
+    approximate : bool, default False
+        Whether the scores it rests on are; see `Calibration`.
     """
 
     value: float
@@ -49,6 +51,7 @@ class Threshold:
     confidence: float
     images: int
     images_needed: int
+    approximate: bool = False
 
 
 def threshold_for(
@@ -223,11 +226,11 @@ class PixelHistogram:
 
     def quantile(self, probability: float) -> float:
         """Value that at least this share of all pixels lie below (upper edge of its bin)."""
-        running = np.cumsum(self.counts)
-        place = int(np.searchsorted(running, probability * running[-1], side="left"))
-        edge = np.array([(place + 1) << self._SHIFT], dtype=np.uint32)
-        return float(edge.view(np.float32)[0])
+        return float(self.quantiles(np.array([probability]))[0])
 
     def quantiles(self, probabilities: Float64Array) -> Float64Array:
         """`quantile` of several probabilities."""
-        return np.array([self.quantile(float(p)) for p in probabilities])
+        running = np.cumsum(self.counts)
+        places = np.searchsorted(running, probabilities * running[-1], side="left")
+        edges = ((places + 1) << self._SHIFT).astype(np.uint32)
+        return np.asarray(edges.view(np.float32), np.float64)

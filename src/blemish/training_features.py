@@ -46,7 +46,7 @@ class TrainingFeatures:
     backbone : Backbone
     preprocessing : Preprocessing
     value_range : (low, high) or None
-    progress : function
+    progress : function, optional
         Called with the name of a stage, images done and images in all.
     keep : bool
         Round embeddings to 16 bits and keep them; see `kept_features`.
@@ -62,12 +62,12 @@ class TrainingFeatures:
         preprocessing: Preprocessing,
         *,
         value_range: tuple[float, float] | None,
-        progress: Callable[[str, int, int], None],
+        progress: Callable[[str, int, int], None] | None = None,
         keep: bool = False,
         alignment: Alignment | None = None,
     ) -> None:
         self._images, self.preprocessing, self._value_range = images, preprocessing, value_range
-        self._extractor, self._progress = extractor, progress
+        self._extractor, self._progress = extractor, progress or _silent
         self._spool = EmbeddingSpool(len(images))
         self.alignment = alignment
         self._aligner = None if alignment is None else Aligner(alignment)
@@ -238,3 +238,7 @@ def _there(notes: T | None) -> T:
             "Records need one whole pass over the images, but there was none. Go through them."
         )
     return notes
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.options import PATH, device_options, quiet_option
+from blemish.cli.options import PATH, device_options, quiet_option, save_change
 from blemish.cli.progress import ProgressBar
-from blemish.descriptions import change_lines
 from blemish.engines.engine import EngineSettings
 from blemish.lifecycle.steps import calibrate as calibrate_model
 from blemish.model import load_model
@@ -45,8 +44,4 @@ def calibrate(
     before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
     with ProgressBar(quiet=quiet) as progress:
         change = calibrate_model(before, images, progress=progress)
-    change.model.save(out)
-    if not quiet:
-        for line in change_lines([before], change):
-            click.echo(line)
-        click.echo(f"Wrote {out}.")
+    save_change([before], change, out, quiet=quiet)

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.options import PATH, device_options, quiet_option, training_images_option
+from blemish.cli.options import (
+    PATH,
+    device_options,
+    quiet_option,
+    save_change,
+    training_images_option,
+)
 from blemish.cli.progress import ProgressBar
-from blemish.descriptions import change_lines
 from blemish.engines.engine import EngineSettings
 from blemish.lifecycle.steps import merge as merge_models
 from blemish.model import load_model
@@ -47,8 +52,4 @@ def merge(
     before = [load_model(model, runs) for model in models]
     with ProgressBar(quiet=quiet) as progress:
         change = merge_models(before, training_images=training_images, progress=progress)
-    change.model.save(out)
-    if not quiet:
-        for line in change_lines(before, change):
-            click.echo(line)
-        click.echo(f"Wrote {out}.")
+    save_change(before, change, out, quiet=quiet)

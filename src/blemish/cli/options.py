@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 import click
 
 from blemish.cores import cores
-from blemish.descriptions import labelled_note, threshold_text
+from blemish.descriptions import change_lines, labelled_note, threshold_text
 from blemish.engines.engine import DEVICES, ENGINES, PRECISIONS, EngineSettings
+from blemish.lifecycle.steps import Change
 from blemish.model import Model, never_reached
 from blemish.regions import AREA_UNITS
 from blemish.results import PICTURES, ResultsFolder
-from blemish.threshold import TAIL_BOUND, Threshold
+from blemish.threshold import FIXED, LABELLED, TAIL_BOUND, Threshold
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -275,12 +276,28 @@ def results_folder(
     return None
 
 
+def save_change(before: Sequence[Model], change: Change, out: Path, *, quiet: bool) -> None:
+    """Write a changed model, and say what is unlike the models before."""
+    change.model.save(out)
+    if not quiet:
+        for line in change_lines(before, change):
+            click.echo(line)
+        click.echo(f"Wrote {out}.")
+
+
 def warn_of_threshold(model: Model, threshold: Threshold) -> None:
-    """Say so if a threshold is only a fallback, or cannot be reached at all."""
+    """Say so if a threshold is a fallback, older than the model, or cannot be reached at all."""
+    point = model.operating_points.get()
     if not model.can_alarm(threshold):
         click.echo(f"Warning: {never_reached(model, threshold)}", err=True)
     elif threshold.method == TAIL_BOUND:
         click.echo(f"Warning: threshold {threshold_text(threshold)}.", err=True)
+    elif threshold.method in (LABELLED, FIXED) and point.is_older_than(model.calibration):
+        click.echo(
+            f"Warning: the operating point {point.name} is older than the model, which has changed "
+            "since. Set it anew: blemish threshold.",
+            err=True,
+        )
 
 
 def warn_of_labels(model: Model, threshold: Threshold) -> None:

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.options import PATH, device_options, quiet_option, training_images_option
+from blemish.cli.options import (
+    PATH,
+    device_options,
+    quiet_option,
+    save_change,
+    training_images_option,
+)
 from blemish.cli.progress import ProgressBar
-from blemish.descriptions import change_lines
 from blemish.engines.engine import EngineSettings
 from blemish.lifecycle.steps import update as update_model
 from blemish.model import load_model
@@ -48,8 +53,4 @@ def update(
     before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
     with ProgressBar(quiet=quiet) as progress:
         change = update_model(before, images, training_images=training_images, progress=progress)
-    change.model.save(out)
-    if not quiet:
-        for line in change_lines([before], change):
-            click.echo(line)
-        click.echo(f"Wrote {out}.")
+    save_change([before], change, out, quiet=quiet)

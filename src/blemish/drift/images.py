@@ -281,17 +281,19 @@ def load_state(watch: Watch, path: Path) -> Place | None:
     InputError
         The file cannot be read, or holds no state, or one of another model or rate.
     """
+    place = None
     try:
         state = json.loads(path.read_bytes())
+        place = _place_of(state)
     except OSError as error:
         raise InputError(
             f"{path} must be a file that can be read, but the system says: {error.strerror}. "
             "Check the path and its permissions."
         ) from error
-    except ValueError:
-        state = None
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        state = None  # which is refused
     watch.resume(state, source=str(path))
-    return _place_of(state)
+    return place
 
 
 def _place_of(state: Mapping[str, Any]) -> Place | None:

@@ -158,7 +158,7 @@ class Explainer:
             found.scores,
             found.anomaly_map,
             sources,
-            pixel_threshold=model.pixel_threshold(),
+            pixel_threshold=model.pixel_threshold(operating_point=operating_point),
         )
         layers, constant = self._layers(found, accountant, accounts, places[0])
         channels, others = self._channels(found.image_score, accountant, accounts)

@@ -50,7 +50,7 @@ def decision(explanation: Explanation) -> str:
 
 def rarity(tail: TailProbability, *, approximate: bool = False) -> list[str]:
     """How rare the score is among good images."""
-    roughly = ", whose scores are approximate" if approximate else ""
+    roughly = ", whose scores are approximate," if approximate else ""
     seen = f"{tail.higher} of {tail.images} good images{roughly}"
     chance = f"{100 * tail.p_value:.2g} %"
     lines = [f"{seen} score as high: a good part does with a chance of about {chance} at most."]

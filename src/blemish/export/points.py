@@ -56,7 +56,8 @@ def described_point(
     Returns
     -------
     dict
-        name, kind, threshold, pixel_threshold, false_alarm_rate and its interval, reachable,
+        name, kind, threshold, pixel_threshold, false_alarm_rate and its interval, whether the
+        scores these rest on are approximate, reachable,
         older_than_calibration, cross_validation (None unless labelled images chose it), recipe.
     """
     found = point.threshold(calibration)
@@ -80,6 +81,7 @@ def described_point(
         "false_alarm_rate": found.false_alarm_rate,
         "interval": list(found.interval),
         "confidence": found.confidence,
+        "approximate": found.approximate,
         "method": found.method,
         "reachable": highest_score is None or found.value <= highest_score,
         "older_than_calibration": point.is_older_than(calibration),

@@ -88,6 +88,8 @@ def learned_anew(
             yield from newly.levels(fitted.embedding, stage)
 
     found = learned(again_and_new, before)
+    if found.unusual is None:  # none of them is left, and no image is new
+        found = replace(found, unusual=unusual[0])
     order = np.concatenate([order, np.arange(len(order), len(state.records))])
     return _in_order(found, order, at_hand=len(before.calibration.scores)), "combined"
 
@@ -119,7 +121,7 @@ def features_of_images(
         fitted.backbone,
         fitted.preprocessing,
         value_range=fitted.settings.value_range,
-        progress=progress or _silent,
+        progress=progress,
         keep=fitted.settings.keep_features,
         alignment=fitted.alignment,
     )
@@ -129,12 +131,14 @@ def changed_model(
     model: Model, state: State, learned: Learned, journal: tuple[JournalEntry, ...]
 ) -> Model:
     """The model that stands for a state."""
+    rejected = model.fitted.rejected
     fitted = replace(
         model.fitted,
         parts=learned.parts,
         weights=learned.weights,
         calibration=learned.calibration,
         records=state.records,
+        rejected=rejected and rejected.without(state.records),
         mean_image=state.mean_image,
         kept=state.kept,
         unusual=None if state.kept is not None else learned.unusual,
@@ -170,7 +174,3 @@ def joined_features(parts: Sequence[KeptFeatures | None]) -> KeptFeatures | None
             return None
         joined = part if joined is None else joined.plus(part)
     return joined
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Report nothing."""

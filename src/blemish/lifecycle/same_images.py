@@ -14,7 +14,7 @@ from blemish.errors import BlemishError, InputError, ShapeError
 from blemish.fitted import Fitted
 from blemish.loading import ImageLike, load_ahead, name_of, one_of_all
 from blemish.model import Progress
-from blemish.records import ImageRecords, digests_of
+from blemish.records import ImageRecords, digests_of, places_among
 
 _SHOWN = 5
 
@@ -105,17 +105,16 @@ def of_the_model(
         Some are missing.
     """
     known = known_images(images, fitted, progress)
-    places = records.find(known.digests)
-    place_of = {int(place): number for number, place in enumerate(places) if place >= 0}
-    missing = [number for number in range(len(records)) if number not in place_of]
-    if missing:
+    numbers = places_among(known.digests, records.digests)
+    missing = np.flatnonzero(numbers < 0)
+    if len(missing):
         names = [records.names[number] or f"image {number + 1}" for number in missing]
         raise InputError(
             f"To calibrate, all {len(records)} images of the model are needed, but {len(missing)} "
             f"are not among the {len(known.images)} given: {some(names)}. Give the folder that has "
             "them all, or leave it out and calibrate later."
         )
-    return [known.images[place_of[number]] for number in range(len(records))]
+    return [known.images[number] for number in numbers]
 
 
 def listed(images: Path | str | Iterable[ImageLike]) -> list[ImageLike]:

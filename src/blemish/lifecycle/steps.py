@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from blemish.arrays import BoolArray
 from blemish.errors import InputError
 from blemish.fitted import Fitted
+from blemish.inference import TRIED_IMAGES
 from blemish.journal import JournalEntry, now
 from blemish.learning import add, gather, learn, take_out
 from blemish.lifecycle.likeness import check_alike
@@ -36,7 +35,8 @@ from blemish.lifecycle.recalibration import (
 from blemish.lifecycle.same_images import Known, known_images, of_the_model, some
 from blemish.model import Model, Progress
 from blemish.moments import Moments
-from blemish.rejected import fit_entry
+from blemish.records import places_among
+from blemish.rejected import fit_entry, joined_rejected
 from blemish.robust import without_outliers
 from blemish.training_images import (
     LEAST_IMAGES,
@@ -114,9 +114,10 @@ def fit_like(model: Model, images: Images, *, progress: Progress | None = None) 
             mean_image=source.mean_image,
             kept=source.kept,
         )
-    entry = fit_entry(state.records, rejected)
-    made = changed_model(model, state, learned, (entry,))
-    return Model(replace(made.fitted, rejected=rejected), model.engine)
+        journal = (fit_entry(state.records, rejected),)
+        made = changed_model(model, state, learned, journal)
+        drift = made.bf16_drift(source.some_inputs(TRIED_IMAGES))
+    return Model(replace(made.fitted, rejected=rejected, bf16_drift=drift), model.engine)
 
 
 def update(
@@ -193,7 +194,7 @@ def forget(
     training_images: Images | None = None,
     progress: Progress | None = None,
 ) -> Change:
-    """Take images out, as if they had never been learned.
+    """Take images out, with all their copies, as if they had never been learned.
 
     Parameters
     ----------
@@ -217,14 +218,15 @@ def forget(
     fitted = model.fitted
     found = known_images(images, fitted, progress)
     _check_known(found)
-    remaining = np.ones(fitted.count, bool)
-    remaining[found.places] = False
+    numbers = places_among(found.digests, fitted.records.digests)
+    remaining = numbers < 0
     if remaining.sum() < LEAST_IMAGES:
         raise InputError(
             f"A model needs at least {LEAST_IMAGES} images, but only {remaining.sum()} of "
             f"{fitted.count} would remain. Fit a new model."
         )
-    with closing(features_of_images(model, found.take(found.is_first), progress)) as source:
+    learned_from = [found.images[number] for number in numbers[~remaining]]
+    with closing(features_of_images(model, learned_from, progress)) as source:
         moments = copies(fitted)
         for levels in source.levels(fitted.embedding, "moments"):
             if fitted.kept is None:
@@ -311,8 +313,13 @@ def merge(
     )
     drifts = [each.bf16_drift for each in fitted if each.bf16_drift is not None]
     drift = max(drifts) if len(drifts) == len(fitted) else None
-    model = changed_model(first, state, learned, (entry,))
-    return Change(Model(replace(model.fitted, settings=settings, bf16_drift=drift), first.engine))
+    changed = replace(
+        changed_model(first, state, learned, (entry,)).fitted,
+        settings=settings,
+        rejected=joined_rejected([each.rejected for each in fitted], records),
+        bf16_drift=drift,
+    )
+    return Change(Model(changed, first.engine))
 
 
 def calibrate(
