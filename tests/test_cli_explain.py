@@ -112,3 +112,13 @@ def test_nothing_is_left_of_numpy_in_the_json(folder):
     assert "NaN" not in text and "Infinity" not in text
     assert isinstance(json.loads(text)["peaks"][0]["pixel"][0], int)
     assert np.isfinite(json.loads(text)["good_images"]["p_value"])
+
+
+def test_a_picture_is_a_png_that_can_be_written(folder):
+    said = run(folder / "part.blemish", folder / "bad.png", "--out", "why.jpg", status=2).output
+    assert "--out must name a .png file, but is why.jpg." in said
+    (folder / "taken.png").mkdir()
+    said = run(
+        folder / "part.blemish", folder / "bad.png", "--out", folder / "taken.png", status=1
+    ).output
+    assert "taken.png must be a file to write, but is a folder. Name a file in it." in said

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from blemish.cli.main import main
 from blemish.errors import BlemishWarning
+from blemish.lifecycle import steps
 from blemish.model import load_model
 from small_models import good_image
 
@@ -198,3 +199,60 @@ def test_errors_are_one_line(place, tmp_path):
         "Error: To calibrate, the training images are needed, since the model does not keep their "
         "features. Give the folder that has them all."
     )
+
+
+def test_a_model_that_something_else_has_changed_is_not_replaced(place, tmp_path, monkeypatch):
+    model = tmp_path / "m.blemish"
+    model.write_bytes((place / "a.blemish").read_bytes())
+    found = steps.update
+
+    def slowly(*arguments, **options):
+        change = found(*arguments, **options)
+        model.write_bytes((place / "ab.blemish").read_bytes())  # by another command meanwhile
+        return change
+
+    monkeypatch.setattr("blemish.cli.update.update_model", slowly)
+    said = run("update", model, place / "b", status=1)
+    assert said.splitlines()[-1] == (
+        f"Error: {model} must be as it was read to be replaced, but something has changed it "
+        "since. Run the command again, or name another file with --out."
+    )
+    assert model.read_bytes() == (place / "ab.blemish").read_bytes()
+
+
+def test_added_images_that_are_still_unlike_the_others_are_named(place, tmp_path):
+    (tmp_path / "odd").mkdir()
+    cv2.imwrite(str(tmp_path / "odd" / "dark.png"), good_image(40, (64, 48)) // 3)
+    said = run("update", place / "a.blemish", tmp_path / "odd", "--out", tmp_path / "n.blemish")
+    assert "Added 1 image: 21 images.\n" in said
+    assert (
+        "Look at 1 image of those added, anomalous by the scores of the others: dark.png.\n" in said
+    )
+
+
+def test_models_that_are_standardised_say_that_scores_are_approximate(place, tmp_path):
+    out = tmp_path / "s.blemish"
+    run("fit", place / "a", "--size", "32x32", "--preset", "tiny", "--out", out, "--quiet")
+    said = run("update", out, place / "b")
+    assert (
+        "Scores are standardised by what is normal, which is approximate too: calibrate before the "
+        "model is relied on.\n" in said
+    )
+    assert "approximate too" not in run("calibrate", out, place / "ab")
+
+
+def test_a_merge_has_the_operating_points_of_all(place, tmp_path):
+    a, b, out = (tmp_path / f"{name}.blemish" for name in "abc")
+    for model, names in ((a, ["strict"]), (b, ["strict", "loose"])):
+        model.write_bytes((place / model.name).read_bytes())
+        for number, name in enumerate(names, 1):
+            rate = 0.1 * number if model == a else 0.3
+            run("threshold", model, "--name", name, "--false-alarm-rate", rate)
+        run("threshold", model, "--default", names[-1])
+    run("merge", a, b, "--out", out)
+    points = json.loads(run("threshold", out, "--json"))
+    assert points["default"] == "strict"
+    rates = {point["name"]: point["false_alarm_rate"] for point in points["points"]}
+    assert rates == {"default": 0.05, "strict": 0.1, "loose": 0.3}
+    told = run("info", out)
+    assert "point default" in told and "point loose" in told

@@ -16,6 +16,7 @@ from blemish.lifecycle.steps import Change
 from blemish.model import Model
 from blemish.operating_points import OperatingPoint
 from blemish.regions import RegionSettings
+from blemish.scorer import WITH_STATISTICS
 from blemish.threshold import FIXED, LABELLED, TAIL_BOUND, Threshold
 from blemish.threshold_choice import BY_COST, Aim, Estimate
 
@@ -223,12 +224,23 @@ def _happened(entry: JournalEntry) -> str:
         parts = " and ".join(str(journal[-1].count) for journal in entry.merged)
         return f"merged models of {parts} images: {entry.count} images"
     words = {
-        "fit": f"fitted on {entry.added} images{_left_out(entry)}",
-        "update": f"added {entry.added} images: {entry.count} images",
-        "forget": f"forgot {entry.removed} images: {entry.count} images",
+        "fit": f"fitted on {images_text(entry.added)}{_left_out(entry)}",
+        "update": f"added {images_text(entry.added)}: {entry.count} images",
+        "forget": f"forgot {images_text(entry.removed)}: {entry.count} images",
         "calibrate": f"looked at {entry.count} images once more",
     }
     return words[entry.action]
+
+
+def images_text(count: int) -> str:
+    """Number of images.
+
+    Examples
+    --------
+    >>> images_text(1), images_text(2)
+    ('1 image', '2 images')
+    """
+    return f"{count} image{'' if count == 1 else 's'}"
 
 
 def change_lines(before: Sequence[Model], change: Change) -> list[str]:
@@ -237,10 +249,20 @@ def change_lines(before: Sequence[Model], change: Change) -> list[str]:
     lines = [f"{happened[0].upper()}{happened[1:]}."]
     if change.skipped:
         lines.append(f"Skipped {len(change.skipped)} known already: {some(change.skipped)}.")
+    if change.unlike:
+        lines.append(
+            f"Look at {images_text(len(change.unlike))} of those added, anomalous by the scores of "
+            f"the others: {some(change.unlike)}."
+        )
     old = " and ".join(f"{each.threshold().value:.6g}" for each in before)
     lines.append(f"Threshold {old} before; now {threshold_text(model.threshold())}.")
     how = _CALIBRATED[change.entry.calibration]
     lines.append(f"{how[0].upper()}{how[1:]}.")
+    if change.entry.calibration == "combined" and _moves(model):
+        lines.append(
+            "Scores are standardised by what is normal, which is approximate too: calibrate before "
+            "the model is relied on."
+        )
     older = [
         point.name for point in model.operating_points if point.is_older_than(model.calibration)
     ]
@@ -249,6 +271,15 @@ def change_lines(before: Sequence[Model], change: Change) -> list[str]:
             f"Operating points older than the model now: {', '.join(older)}. Set them anew."
         )
     return lines
+
+
+def _moves(model: Model) -> bool:
+    """Whether scores depend on more than the moments."""
+    return (
+        model.settings.standardise
+        or model.settings.separate
+        or (model.settings.score in WITH_STATISTICS)
+    )
 
 
 def _choice(model: Model) -> str:
@@ -320,7 +351,7 @@ def model_facts(model: Model, threshold: Threshold | None = None) -> dict[str, s
     }
     if model.fitted.operating_points:
         facts["default point"] = model.operating_points.default
-    for point in model.fitted.operating_points:
+    for point in model.operating_points if model.fitted.operating_points else ():
         facts[f"point {point.name}"] = point_text(point, model.calibration)
     return {**facts, **_scoring_facts(model), **_image_facts(model)}
 

@@ -49,7 +49,7 @@ class Model:
         self, fitted: Fitted, engine: EngineSettings | None = None, *, identity: str | None = None
     ) -> None:
         self.fitted, self.engine = fitted, engine or EngineSettings()
-        self._identity, self._lock = identity, threading.Lock()
+        self.identity, self._lock = identity, threading.Lock()
         self.settings, self.backbone = fitted.settings, fitted.backbone
         self.preprocessing, self.embedding = fitted.preprocessing, fitted.embedding
         self.parts, self.calibration = fitted.parts, fitted.calibration
@@ -60,7 +60,7 @@ class Model:
 
     def __getstate__(self) -> tuple[Fitted, EngineSettings, str | None]:
         """Pickle what was fitted; compiled networks are made anew."""
-        return self.fitted, self.engine, self._identity
+        return self.fitted, self.engine, self.identity
 
     def __setstate__(self, state: tuple[Fitted, EngineSettings, str | None]) -> None:
         """Make the model of what was fitted."""
@@ -221,7 +221,7 @@ class Model:
     def with_operating_points(self, points: OperatingPoints) -> Model:
         """Return the same model with other operating points; nothing is fitted anew."""
         changed = replace(self.fitted, operating_points=points.stored)
-        return Model(changed, self.engine, identity=self._identity)
+        return Model(changed, self.engine, identity=self.identity)
 
     def at(self, operating_point: str | None, regions: RegionSettings | None = None) -> Model:
         """Return the same model with another default operating point, telling other regions.
@@ -340,7 +340,7 @@ class Model:
     def _inference(self) -> Inference:
         with self._lock:  # several threads may score at once
             return self.__dict__.get("_inference") or inference_of(
-                self.fitted, self.engine, judge=lambda: self._judge, identity=self._identity
+                self.fitted, self.engine, judge=lambda: self._judge, identity=self.identity
             )
 
     @cached_property

@@ -113,6 +113,17 @@ def read_model(path: Path) -> tuple[Fitted, dict[str, Any]]:
         ) from error
 
 
+def checksum_of(path: Path) -> str | None:
+    """Checksum that stands in a model file, by its description alone; None if it is none."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - slow to import
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return str(json.loads((file.metadata() or {})[_KEY])["checksum"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _read(path: Path) -> tuple[dict[str, Any], Tensors]:
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - slow to import
 

@@ -382,3 +382,12 @@ def _check_one(what: str, rate: float | None, value: float | None) -> None:
             f"The {what} threshold must be a finite number, but is {value!r}. Scores that were "
             "seen are in `blemish inspect`."
         )
+
+
+def joined_points(models: Sequence[Sequence[OperatingPoint]]) -> tuple[OperatingPoint, ...]:
+    """Operating points of several models; of those of one name, and as default, the first's."""
+    points = {point.name: point for point in models[0]}
+    for stored in models[1:]:
+        for point in stored:
+            points.setdefault(point.name, replace(point, is_default=False))
+    return tuple(points.values())

@@ -39,9 +39,9 @@ def calibrate(
     Example:
         blemish calibrate bottle.blemish parts/bottle/good
     """  # noqa: D301
+    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
     out = out or model
     check_writable(out)
-    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
     with ProgressBar(quiet=quiet) as progress:
         change = calibrate_model(before, images, progress=progress)
-    save_change([before], change, out, quiet=quiet)
+    save_change([before], change, out, replaced=model, quiet=quiet)

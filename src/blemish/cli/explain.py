@@ -14,7 +14,7 @@ from blemish.explanation.panels import explanation_picture
 from blemish.explanation.words import lines
 from blemish.model import load_model
 from blemish.visuals import png_bytes
-from blemish.writing import write_bytes
+from blemish.writing import check_writable, write_bytes
 
 
 @click.command()
@@ -46,6 +46,10 @@ def explain(
     Example:
         blemish explain bottle.blemish new/0042.png --good bottle --out why.png
     """  # noqa: D301
+    if out is not None:
+        if out.suffix.lower() != ".png":
+            raise click.UsageError(f"--out must name a .png file, but is {out}.")
+        check_writable(out)
     loaded = model_at(
         load_model(model), operating_point=operating_point, false_alarm_rate=false_alarm_rate
     )

@@ -48,9 +48,9 @@ def forget(
     Example:
         blemish forget bottle.blemish should-not-have-been-there/
     """  # noqa: D301
+    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
     out = out or model
     check_writable(out)
-    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
     with ProgressBar(quiet=quiet) as progress:
         change = forget_images(before, images, training_images=training_images, progress=progress)
-    save_change([before], change, out, quiet=quiet)
+    save_change([before], change, out, replaced=model, quiet=quiet)

@@ -47,9 +47,9 @@ def merge(
     Example:
         blemish merge line1.blemish line2.blemish --out bottle.blemish
     """  # noqa: D301
-    check_writable(out)
     runs = EngineSettings(engine=engine, device=device, threads=threads)
     before = [load_model(model, runs) for model in models]
+    check_writable(out)
     with ProgressBar(quiet=quiet) as progress:
         change = merge_models(before, training_images=training_images, progress=progress)
-    save_change(before, change, out, quiet=quiet)
+    save_change(before, change, out, replaced=None, quiet=quiet)

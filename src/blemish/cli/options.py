@@ -11,8 +11,10 @@ import click
 from blemish.cores import cores
 from blemish.descriptions import change_lines, labelled_note, threshold_text
 from blemish.engines.engine import DEVICES, ENGINES, PRECISIONS, EngineSettings
+from blemish.errors import OutputError
 from blemish.lifecycle.steps import Change
 from blemish.model import Model, never_reached
+from blemish.model_file import checksum_of
 from blemish.regions import AREA_UNITS
 from blemish.results import PICTURES, ResultsFolder
 from blemish.threshold import FIXED, LABELLED, TAIL_BOUND, Threshold
@@ -276,8 +278,22 @@ def results_folder(
     return None
 
 
-def save_change(before: Sequence[Model], change: Change, out: Path, *, quiet: bool) -> None:
-    """Write a changed model, and say what is unlike the models before."""
+def save_change(
+    before: Sequence[Model], change: Change, out: Path, *, replaced: Path | None, quiet: bool
+) -> None:
+    """Write a changed model, and say what is unlike the models before.
+
+    Raises
+    ------
+    OutputError
+        `replaced`, the file the model was read from, is another one by now: another command has
+        changed it, and its work must not be lost.
+    """
+    if out == replaced and checksum_of(out) != before[0].identity:
+        raise OutputError(
+            f"{out} must be as it was read to be replaced, but something has changed it since. "
+            "Run the command again, or name another file with --out."
+        )
     change.model.save(out)
     if not quiet:
         for line in change_lines(before, change):

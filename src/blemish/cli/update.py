@@ -48,9 +48,9 @@ def update(
     Example:
         blemish update bottle.blemish rejected-but-good/
     """  # noqa: D301
+    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
     out = out or model
     check_writable(out)
-    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
     with ProgressBar(quiet=quiet) as progress:
         change = update_model(before, images, training_images=training_images, progress=progress)
-    save_change([before], change, out, quiet=quiet)
+    save_change([before], change, out, replaced=model, quiet=quiet)

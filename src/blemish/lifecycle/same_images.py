@@ -149,3 +149,13 @@ def some(names: Sequence[str]) -> str:
     """
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def check_known(found: Known) -> None:
+    """Refuse to forget what was never learned."""
+    unknown = found.names(found.places < 0)
+    if unknown:
+        raise InputError(
+            f"Only what was learned can be forgotten, but of {len(found.images)} images "
+            f"{len(unknown)} were not: {some(unknown)}. Leave them out."
+        )

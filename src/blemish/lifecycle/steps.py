@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from blemish.arrays import BoolArray
 from blemish.errors import InputError
 from blemish.fitted import Fitted
@@ -32,12 +34,14 @@ from blemish.lifecycle.recalibration import (
     mean_of,
     rounded,
 )
-from blemish.lifecycle.same_images import Known, known_images, of_the_model, some
+from blemish.lifecycle.same_images import check_known, known_images, of_the_model, some
 from blemish.model import Model, Progress
 from blemish.moments import Moments
+from blemish.operating_points import joined_points
 from blemish.records import places_among
 from blemish.rejected import fit_entry, joined_rejected
 from blemish.robust import without_outliers
+from blemish.threshold import threshold_for
 from blemish.training_images import (
     LEAST_IMAGES,
     source_sizes,
@@ -56,10 +60,13 @@ class Change:
         The new one.
     skipped : tuple of str
         Names of images that were not added, since the model had learned them already.
+    unlike : tuple of str
+        Names of images that were added, but would be anomalous by the scores of the others.
     """
 
     model: Model
     skipped: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
 
     @property
     def entry(self) -> JournalEntry:
@@ -68,10 +75,9 @@ class Change:
 
 
 def fit_like(model: Model, images: Images, *, progress: Progress | None = None) -> Model:
-    """Fit on other images with all that decides what a score means taken from a model.
+    """Fit on other images with settings, preprocessing and kept channels of a model.
 
-    Settings, preprocessing and kept channels are those of `model`, so that the two can be merged:
-    on several machines, fit the first as usual and the others like it.
+    The two can then be merged: on several machines, fit the first as usual, the others like it.
 
     Parameters
     ----------
@@ -155,10 +161,11 @@ def update(
             "There must be new images to add, but the model has learned all "
             f"{len(found.images)} already. Give others."
         )
+    warn_of_other_shapes(source_sizes(found.take(new)))
     everything: Images | None = None
     if training_images is not None:
-        before = of_the_model(training_images, fitted, fitted.records, progress)
-        everything = [*before, *found.take(new)]
+        known = of_the_model(training_images, fitted, fitted.records, progress)
+        everything = [*known, *found.take(new)]
     with closing(features_of_images(model, found.take(new), progress)) as source:
         moments = copies(fitted)
         for levels in source.levels(fitted.embedding, "moments"):
@@ -182,9 +189,12 @@ def update(
             calibration=how,
             images=source.records.named(),
         )
-    return Change(
-        changed_model(model, state, learned, (*fitted.journal, entry)), tuple(found.names(~new))
-    )
+    changed = changed_model(model, state, learned, (*fitted.journal, entry))
+    is_unlike = np.zeros(len(new), bool)
+    before, added = np.split(learned.calibration.scores, [fitted.count])
+    limit = threshold_for(before, model.settings.false_alarm_rate).value
+    is_unlike[new] = added >= limit
+    return Change(changed, tuple(found.names(~new)), tuple(found.names(is_unlike)))
 
 
 def forget(
@@ -217,7 +227,7 @@ def forget(
     """
     fitted = model.fitted
     found = known_images(images, fitted, progress)
-    _check_known(found)
+    check_known(found)
     numbers = places_among(found.digests, fitted.records.digests)
     remaining = numbers < 0
     if remaining.sum() < LEAST_IMAGES:
@@ -275,8 +285,8 @@ def merge(
     Returns
     -------
     Change
-        Its model has the engine, the operating points, and the settings that may differ, of the
-        first.
+        Its model has the engine, and the settings that may differ, of the first, and the operating
+        points of all; of one name, the first's.
 
     Raises
     ------
@@ -318,6 +328,7 @@ def merge(
         settings=settings,
         rejected=joined_rejected([each.rejected for each in fitted], records),
         bf16_drift=drift,
+        operating_points=joined_points([each.operating_points for each in fitted]),
     )
     return Change(Model(changed, first.engine))
 
@@ -380,13 +391,3 @@ def _without(fitted: Fitted, kept: BoolArray) -> list[Moments]:
     for levels in fitted.kept.batches(~kept):
         take_out(moments, levels)
     return moments
-
-
-def _check_known(found: Known) -> None:
-    """Refuse to forget what was never learned."""
-    unknown = found.names(found.places < 0)
-    if unknown:
-        raise InputError(
-            f"Only what was learned can be forgotten, but of {len(found.images)} images "
-            f"{len(unknown)} were not: {some(unknown)}. Leave them out."
-        )
