@@ -146,8 +146,9 @@ def why(explanation: Explanation) -> str:
         kind = ", the coarsest: shape and arrangement"
     elif len(explanation.layers) > 1 and layer is fine:
         kind = ", the finest: texture and edges"
+    where = " of the photo as it came" if explanation.is_aligned else ""
     return (
-        f"Most unusual at x {peak.x:.0f}, y {peak.y:.0f}, by {layer_name(layer)}{kind} "
+        f"Most unusual at x {peak.x:.0f}, y {peak.y:.0f}{where}, by {layer_name(layer)}{kind} "
         f"({layer.share:.0%} of the score)."
     )
 
