@@ -256,3 +256,8 @@ def test_a_merge_has_the_operating_points_of_all(place, tmp_path):
     assert rates == {"default": 0.05, "strict": 0.1, "loose": 0.3}
     told = run("info", out)
     assert "point default" in told and "point loose" in told
+
+
+def test_an_option_that_takes_the_folder_for_its_share_says_so(place):
+    said = run("fit", "--reject-outliers", place / "a", status=2)
+    assert f"'{place / 'a'}' is no share. Write 0.2 after it, or put the option last." in said

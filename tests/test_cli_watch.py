@@ -216,8 +216,10 @@ def test_the_page_shows_every_statistic_and_the_alarms(model, drifting, tmp_path
     assert "nan" not in text
     empty = tmp_path / "empty"
     empty.mkdir()
-    run(model, empty, "--out", page)
-    assert "No alarm." in page.read_text()
+    said = run(model, empty, "--out", page).stdout
+    assert said == f"No new images: {page} is left as it is.\n" and page.read_text() == text
+    run(model, empty, "--out", tmp_path / "other.html")
+    assert "No alarm." in (tmp_path / "other.html").read_text()
 
 
 def test_another_rate_of_false_alarms_is_kept(model, drifting, tmp_path):

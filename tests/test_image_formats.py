@@ -184,6 +184,11 @@ DAMAGED = {
         b"BM" + bytes(40),
         f"a BMP must start with a header of a known kind, but does not. {COPY}",
     ),
+    "a video": (
+        b"RIFF\0\0\0\0AVI LIST",
+        "a single image is needed, but this is a video. Name a frame of it, such as "
+        "clip.avi/000022.",
+    ),
     "another RIFF": (
         b"RIFF\0\0\0\0WAVEfmt ",
         f"a RIFF file must be a WebP image, but is not. {COPY}",

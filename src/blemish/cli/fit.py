@@ -33,6 +33,25 @@ from blemish.writing import check_writable
 _DEFAULTS = FitSettings()
 
 
+class _Share(click.FloatRange):
+    """Share of outliers, which may be left out; what follows it then is often a folder."""
+
+    def __init__(self) -> None:
+        super().__init__(0, MOST_OUTLIERS)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Text to a number."""
+        try:
+            float(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is no share. Write {MOST_OUTLIERS} after it, or put the option last.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 def _option(name: str, kind: Any, text: str, *flags: str) -> Any:
     """Option of the setting with the same name and default."""
     default = getattr(_DEFAULTS, name)
@@ -104,7 +123,7 @@ _SETTINGS = [
     _flag("keep_features", "Keep the images' features, to calibrate later without them."),
     click.option(
         "--reject-outliers",
-        type=click.FloatRange(0, MOST_OUTLIERS),
+        type=_Share(),
         is_flag=False,
         flag_value=MOST_OUTLIERS,
         default=_DEFAULTS.reject_outliers,

@@ -178,7 +178,10 @@ class _Run:
             )
 
     def write(self, out: Path, *, title: str) -> None:
-        """Write the page."""
+        """Write the page; one of before is left as it is if nothing new was seen."""
+        if self._seen == 0 and out.exists():
+            click.echo(f"No new images: {out} is left as it is.", err=self._as_json)
+            return
         write_watch_report(
             out,
             self._course,

@@ -57,6 +57,11 @@ def decode(content: bytes) -> Pixels:
 
 def _chunks(content: bytes) -> dict[bytes, bytes]:
     """Kind -> data of the first chunk of each kind."""
+    if content[8:12] == b"AVI ":
+        raise ImageError(
+            "a single image is needed, but this is a video. Name a frame of it, such as "
+            "clip.avi/000022."
+        )
     if content[8:12] != b"WEBP":
         raise ImageError(f"a RIFF file must be a WebP image, but is not. {COPY_AGAIN}")
     size = struct.unpack_from("<I", content, 4)[0] + 8
