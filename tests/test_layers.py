@@ -55,7 +55,7 @@ LAYERS = [
     {"graph", "model_file", "normal", "run_log"},
     {"learning"},
     {"robust", "torch_runner"},
-    {"inference"},
+    {"inference", "passes"},
     {"model"},
     {"fitting", "inspection", "lifecycle"},
     {"evaluation"},

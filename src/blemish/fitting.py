@@ -27,16 +27,13 @@ from blemish.embedding import (
 )
 from blemish.engines.engine import EngineSettings
 from blemish.errors import InputError, UnreachableThresholdWarning
-from blemish.fitted import Fitted
 from blemish.inference import TRIED_IMAGES, feature_extractor
 from blemish.input_size import check_size, full_size_for, position_mask
-from blemish.learning import gather, learn
 from blemish.loading import ImageLike
 from blemish.model import Model, Progress, never_reached
+from blemish.passes import learn_images
 from blemish.plan import FitPlan, check_network_memory, plan_fit
 from blemish.preprocessing import Preprocessing
-from blemish.rejected import fit_entry
-from blemish.robust import without_outliers
 from blemish.settings import FitSettings
 from blemish.training_features import TrainingFeatures
 from blemish.training_images import (
@@ -156,52 +153,11 @@ def fit(
         if on_plan is not None:
             on_plan(plan)
         plan.check()
-        fitted = _learn(source, embedding, backbone, settings, ignored)
+        fitted = learn_images(source, embedding, backbone, settings, ignored)
         drift = Model(fitted).bf16_drift(source.some_inputs(TRIED_IMAGES))
         model = Model(replace(fitted, bf16_drift=drift), engine)
     _warn_if_never_reached(model)
     return model
-
-
-def _learn(
-    source: TrainingFeatures,
-    embedding: Embedding,
-    backbone: Backbone,
-    settings: FitSettings,
-    ignored: BoolArray | None,
-) -> Fitted:
-    """The passes over the images, in order."""
-    gathered = gather(
-        source.levels(embedding, "moments"), embedding.pyramid(source.grids), settings, ignored
-    )
-    learned, rejected = None, None
-    if settings.reject_outliers:
-        learned, rejected = without_outliers(gathered, source, embedding, settings, ignored)
-    learned = learned or learn(
-        gathered,
-        lambda stage: source.levels(embedding, stage),
-        embedding=embedding,
-        preprocessing=source.preprocessing,
-        settings=settings,
-        ignored=ignored,
-    )
-    return Fitted(
-        settings=settings,
-        backbone=backbone,
-        preprocessing=source.preprocessing,
-        embedding=embedding,
-        parts=learned.parts,
-        weights=learned.weights,
-        calibration=learned.calibration,
-        records=source.records,
-        rejected=rejected,
-        mean_image=source.mean_image,
-        alignment=source.alignment,
-        kept=source.kept,
-        unusual=None if settings.keep_features else learned.unusual,
-        journal=(fit_entry(source.records, rejected),),
-        ignored=ignored,
-    )
 
 
 def _warn_if_never_reached(model: Model) -> None:

@@ -6,12 +6,9 @@ from pathlib import Path
 
 import click
 
-from blemish.cli.options import PATH, device_options, quiet_option, save_change
-from blemish.cli.progress import ProgressBar
+from blemish.cli.options import PATH, change_model, device_options, quiet_option
 from blemish.engines.engine import EngineSettings
 from blemish.lifecycle.steps import calibrate as calibrate_model
-from blemish.model import load_model
-from blemish.writing import check_writable
 
 
 @click.command()
@@ -39,9 +36,10 @@ def calibrate(
     Example:
         blemish calibrate bottle.blemish parts/bottle/good
     """  # noqa: D301
-    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
-    out = out or model
-    check_writable(out)
-    with ProgressBar(quiet=quiet) as progress:
-        change = calibrate_model(before, images, progress=progress)
-    save_change([before], change, out, replaced=model, quiet=quiet)
+    change_model(
+        model,
+        lambda before, progress: calibrate_model(before, images, progress=progress),
+        out=out,
+        runs=EngineSettings(engine=engine, device=device, threads=threads),
+        quiet=quiet,
+    )

@@ -8,16 +8,18 @@ from typing import Any, TypeVar
 
 import click
 
+from blemish.cli.progress import ProgressBar
 from blemish.cores import cores
 from blemish.descriptions import change_lines, labelled_note, threshold_text
 from blemish.engines.engine import DEVICES, ENGINES, PRECISIONS, EngineSettings
 from blemish.errors import OutputError
 from blemish.lifecycle.steps import Change
-from blemish.model import Model, never_reached
+from blemish.model import Model, Progress, load_model, never_reached
 from blemish.model_file import checksum_of
 from blemish.regions import AREA_UNITS
 from blemish.results import PICTURES, ResultsFolder
 from blemish.threshold import FIXED, LABELLED, TAIL_BOUND, Threshold
+from blemish.writing import check_writable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -276,6 +278,29 @@ def results_folder(
     if source is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--pictures needs --out, the folder to write them to.")
     return None
+
+
+def change_model(
+    path: Path,
+    step: Callable[[Model, Progress], Change],
+    *,
+    out: Path | None,
+    runs: EngineSettings,
+    quiet: bool,
+) -> None:
+    """Read a model, take a step in its life, and write it: to `out`, or in place of what was read.
+
+    Raises
+    ------
+    OutputError
+        As `save_change`.
+    """
+    before = load_model(path, runs)
+    place = out or path
+    check_writable(place)
+    with ProgressBar(quiet=quiet) as progress:
+        change = step(before, progress)
+    save_change([before], change, place, replaced=path, quiet=quiet)
 
 
 def save_change(

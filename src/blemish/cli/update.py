@@ -8,16 +8,13 @@ import click
 
 from blemish.cli.options import (
     PATH,
+    change_model,
     device_options,
     quiet_option,
-    save_change,
     training_images_option,
 )
-from blemish.cli.progress import ProgressBar
 from blemish.engines.engine import EngineSettings
 from blemish.lifecycle.steps import update as update_model
-from blemish.model import load_model
-from blemish.writing import check_writable
 
 
 @click.command()
@@ -48,9 +45,12 @@ def update(
     Example:
         blemish update bottle.blemish rejected-but-good/
     """  # noqa: D301
-    before = load_model(model, EngineSettings(engine=engine, device=device, threads=threads))
-    out = out or model
-    check_writable(out)
-    with ProgressBar(quiet=quiet) as progress:
-        change = update_model(before, images, training_images=training_images, progress=progress)
-    save_change([before], change, out, replaced=model, quiet=quiet)
+    change_model(
+        model,
+        lambda before, progress: update_model(
+            before, images, training_images=training_images, progress=progress
+        ),
+        out=out,
+        runs=EngineSettings(engine=engine, device=device, threads=threads),
+        quiet=quiet,
+    )

@@ -21,7 +21,7 @@ from blemish.errors import InputError
 from blemish.fitted import Fitted
 from blemish.inference import TRIED_IMAGES
 from blemish.journal import JournalEntry, now
-from blemish.learning import add, gather, learn, take_out
+from blemish.learning import add, take_out
 from blemish.lifecycle.likeness import check_alike
 from blemish.lifecycle.recalibration import (
     Images,
@@ -38,9 +38,9 @@ from blemish.lifecycle.same_images import check_known, known_images, of_the_mode
 from blemish.model import Model, Progress
 from blemish.moments import Moments
 from blemish.operating_points import joined_points
+from blemish.passes import learn_images
 from blemish.records import places_among
-from blemish.rejected import fit_entry, joined_rejected
-from blemish.robust import without_outliers
+from blemish.rejected import joined_rejected
 from blemish.threshold import threshold_for
 from blemish.training_images import (
     LEAST_IMAGES,
@@ -95,35 +95,14 @@ def fit_like(model: Model, images: Images, *, progress: Progress | None = None) 
     warn_of_other_shapes(source_sizes(found))
     fitted = model.fitted
     with closing(features_of_images(model, found, progress)) as source:
-        moments = gather(
-            source.levels(fitted.embedding, "moments"),
-            fitted.pyramid,
-            fitted.settings,
-            fitted.ignored,
+        made = replace(
+            learn_images(
+                source, fitted.embedding, fitted.backbone, fitted.settings, fitted.ignored
+            ),
+            operating_points=fitted.operating_points,
         )
-        learned, rejected = None, None
-        if fitted.settings.reject_outliers:
-            learned, rejected = without_outliers(
-                moments, source, fitted.embedding, fitted.settings, fitted.ignored
-            )
-        learned = learned or learn(
-            moments,
-            lambda stage: source.levels(fitted.embedding, stage),
-            embedding=fitted.embedding,
-            preprocessing=fitted.preprocessing,
-            settings=fitted.settings,
-            ignored=fitted.ignored,
-        )
-        state = State(
-            moments=moments,
-            records=source.records,
-            mean_image=source.mean_image,
-            kept=source.kept,
-        )
-        journal = (fit_entry(state.records, rejected),)
-        made = changed_model(model, state, learned, journal)
-        drift = made.bf16_drift(source.some_inputs(TRIED_IMAGES))
-    return Model(replace(made.fitted, rejected=rejected, bf16_drift=drift), model.engine)
+        drift = Model(made).bf16_drift(source.some_inputs(TRIED_IMAGES))
+    return Model(replace(made, bf16_drift=drift), model.engine)
 
 
 def update(
